@@ -1,0 +1,1 @@
+"""Images and transactions in, templates and quality out. Knows no person and no network."""

@@ -1,0 +1,1 @@
+"""Templates, comparison and search. Knows no image, no person and no network."""

@@ -1,0 +1,31 @@
+"""Fixtures shared by all tests: where the real prints are, and what happens where they are not."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+DATASETS = Path(os.environ.get("PAPILAR_DATASETS", ROOT.parent / "shared" / "datasets"))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out `datasets` tests where there are none; fail instead where they are required."""
+    if not config.option.markexpr:
+        soaks = [item for item in items if "soak" in item.keywords]
+        config.hook.pytest_deselected(items=soaks)
+        items[:] = [item for item in items if "soak" not in item.keywords]
+    if DATASETS.is_dir():
+        return
+    if os.environ.get("PAPILAR_DATASETS_REQUIRED"):
+        raise pytest.UsageError(f"the real prints are required, but {DATASETS} is no folder")
+    missing = pytest.mark.skip(reason=f"no real prints at {DATASETS}; set PAPILAR_DATASETS")
+    for item in items:
+        if "datasets" in item.keywords:
+            item.add_marker(missing)
+
+
+@pytest.fixture(scope="session")
+def datasets() -> Path:
+    """Folder of the real prints; use with `@pytest.mark.datasets`."""
+    return DATASETS
