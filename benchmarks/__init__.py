@@ -1,1 +1,4 @@
-"""Measurement on public and synthetic data. Nothing imports it, so a synthetic finger can never reach a real gallery."""
+"""Measurement on public and synthetic data.
+
+Nothing imports it, so a synthetic finger can never reach a real gallery.
+"""

@@ -1,0 +1,138 @@
+"""Coarse retrieval: which rows of a gallery are worth a full comparison. The only door to FAISS.
+
+Every cylinder of a gallery is a vector of 1,152 bits in a binary FAISS index, named by a factory string
+("BFlat", "BIVF1024", "BHNSW32", ...). Each cylinder of the probe fetches its nearest vectors and votes for
+the rows they belong to with their similarity; the rows with the most votes are the shortlist.
+
+References
+----------
+.. [1] M. Douze et al., "The Faiss library", arXiv:2401.08281.
+.. [2] R. Cappelli, M. Ferrara, D. Maltoni, "Fingerprint indexing based on Minutia Cylinder-Code", IEEE TPAMI
+   33(5), 2011, doi:10.1109/TPAMI.2010.228 (votes of cylinders).
+"""
+
+from typing import NamedTuple
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from matcher.cylinders import WORDS
+from matcher.errors import GalleryCorrupt
+
+DIMENSION = 64 * WORDS
+FACTORY = "BFlat"
+
+Bits = NDArray[np.uint64]
+
+
+class Votes(NamedTuple):
+    """Votes of one probe: `slots` (k,) int64, distinct, and their sums `votes` (k,) float32."""
+
+    slots: NDArray[np.int64]
+    votes: NDArray[np.float32]
+
+
+class CoarseIndex:
+    """Cylinders of a run of gallery slots, searched by Hamming distance.
+
+    Parameters
+    ----------
+    factory : str
+        FAISS binary factory string.
+
+    Notes
+    -----
+    Adding while searching is the caller's to exclude; searching from several threads is safe.
+    """
+
+    def __init__(self, factory: str = FACTORY) -> None:
+        self._index = faiss.index_binary_factory(DIMENSION, factory)
+        self._owner = np.zeros(0, np.int64)
+        self._ones = np.zeros(0, np.float32)
+
+    @classmethod
+    def build(cls, bits: Bits, owner: NDArray[np.int64], *, factory: str = FACTORY) -> "CoarseIndex":
+        """Return the index of `bits` (v, 18), vector i belonging to slot `owner[i]`; trains where needed."""
+        index = cls(factory)
+        if not index._index.is_trained:
+            index._index.train(_bytes(bits))
+        index.add(bits, owner)
+        return index
+
+    @classmethod
+    def load(cls, data: NDArray[np.uint8], bits: Bits, owner: NDArray[np.int64]) -> "CoarseIndex":
+        """Return the index that `dump` wrote for the same `bits` and `owner`.
+
+        Raises
+        ------
+        GalleryCorrupt
+            FAISS cannot read it, or it holds another number of vectors.
+        """
+        try:
+            raw = faiss.deserialize_index_binary(data)
+        except RuntimeError as error:
+            raise GalleryCorrupt(f"a coarse index cannot be read ({error})", remedy="rebuild it") from error
+        if raw.ntotal != len(owner) or raw.d != DIMENSION:
+            raise GalleryCorrupt(
+                f"a coarse index holds {raw.ntotal} vectors of {raw.d} bits, not {len(owner)} of {DIMENSION}",
+                remedy="rebuild it",
+            )
+        index = cls()
+        index._index, index._owner, index._ones = raw, owner, _norms(bits)
+        return index
+
+    def dump(self) -> NDArray[np.uint8]:
+        """Return the FAISS index as bytes (uint8); owners and norms follow from the segment's own arrays."""
+        data: NDArray[np.uint8] = faiss.serialize_index_binary(self._index)
+        return data
+
+    def add(self, bits: Bits, owner: NDArray[np.int64]) -> None:
+        """Append vectors `bits` (v, 18) of the slots `owner` (v,)."""
+        self._index.add(_bytes(bits))
+        self._owner = np.concatenate((self._owner, owner))
+        self._ones = np.concatenate((self._ones, _norms(bits)))
+
+    def search(self, bits: Bits, *, neighbours: int) -> Votes:
+        """Return the votes of a probe's cylinders.
+
+        Parameters
+        ----------
+        bits : ndarray of uint64, shape (q, 18)
+        neighbours : int
+            Vectors fetched for each cylinder.
+
+        Returns
+        -------
+        Votes
+            A slot's vote is the sum over the probe's cylinders of the best similarity
+            `1 - sqrt(D) / (|a| + |b|)` among the slot's fetched vectors.
+        """
+        k = min(neighbours, self._index.ntotal)
+        if not len(bits) or not k:
+            return Votes(np.zeros(0, np.int64), np.zeros(0, np.float32))
+        D, x = self._index.search(_bytes(bits), k)
+        found = x >= 0
+        cylinder = np.broadcast_to(np.arange(len(bits))[:, None], x.shape)[found]
+        vector = x[found]
+        similar = 1 - np.sqrt(D[found]) / np.maximum(_norms(bits)[cylinder] + self._ones[vector], 1)
+        return _count(cylinder, self._owner[vector], similar)
+
+
+def _count(cylinder: NDArray[np.int64], slot: NDArray[np.int64], similar: NDArray[np.float64]) -> Votes:
+    """Sum over cylinders the best similarity of each slot."""
+    order = np.lexsort((-similar, slot, cylinder))
+    cylinder, slot, similar = cylinder[order], slot[order], similar[order]
+    first = np.ones(len(slot), bool)
+    first[1:] = (cylinder[1:] != cylinder[:-1]) | (slot[1:] != slot[:-1])
+    slots, where = np.unique(slot[first], return_inverse=True)
+    return Votes(slots, np.bincount(where, similar[first], len(slots)).astype(np.float32))
+
+
+def _bytes(bits: Bits) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(bits).view(np.uint8).reshape(len(bits), DIMENSION // 8)
+
+
+def _norms(bits: Bits) -> NDArray[np.float32]:
+    norms: NDArray[np.float32] = np.sqrt(np.bitwise_count(bits).sum(axis=1, dtype=np.float32))
+    return norms

@@ -1,0 +1,267 @@
+"""One to many: the `Searcher` protocol, and the searcher over this node's own gallery.
+
+Coarse shortlist of each probe print -> all prints of the encounters so found -> full comparison on the one
+thread pool of the process -> fingers fused per encounter -> the best encounter of each subject, ranked.
+"""
+
+import os
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from matcher.calibration import Calibration, shipped
+from matcher.compare import score
+from matcher.cylinders import Prepared
+from matcher.fusion import fuse
+from matcher.gallery import Gallery
+from matcher.template import Finger
+
+SHORTLIST = 500
+_BATCH = 32
+"""Comparisons between two looks at the clock: a few milliseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProbePrint:
+    """One finger of a probe, ready to be compared."""
+
+    finger: Finger
+    prepared: Prepared
+
+
+class Owner(NamedTuple):
+    """Whose row it is: opaque identifiers of the store."""
+
+    subject: str
+    encounter: str
+    finger: Finger
+
+
+class Directory(Protocol):
+    """What a search must know of the store."""
+
+    def owners(self, rows: Collection[int]) -> Mapping[int, Owner]:
+        """Return the owner of each row that exists."""
+
+    def rows_of(self, encounters: Collection[str]) -> Collection[int]:
+        """Return the rows of all prints of these encounters."""
+
+
+class Match(NamedTuple):
+    """One probe print (its index) against one gallery row."""
+
+    probe: int
+    row: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A subject that may be the probe's.
+
+    Attributes
+    ----------
+    subject, encounter : str
+        The encounter whose prints score best.
+    score : float
+        Fused log10 likelihood ratio.
+    rank : int
+        From 1.
+    matches : tuple of Match
+        Which prints met, and with what ratio.
+    """
+
+    subject: str
+    encounter: str
+    score: float
+    rank: int
+    matches: tuple[Match, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """What a search found.
+
+    Attributes
+    ----------
+    candidates : tuple of Candidate
+        Best first; may be empty.
+    searched : int
+        Prints of the gallery that the search could have found.
+    complete : bool
+        False when a part was not searched.
+    failures : tuple of str
+        What was not searched, and why.
+    """
+
+    candidates: tuple[Candidate, ...]
+    searched: int
+    complete: bool = True
+    failures: tuple[str, ...] = ()
+
+
+class Searcher(Protocol):
+    """Everything that can search: this node, a cluster, a remote node, a federation."""
+
+    def search(
+        self,
+        probe: Sequence[ProbePrint],
+        *,
+        limit: int,
+        least: float | None = None,
+        deadline: float | None = None,
+    ) -> SearchResult:
+        """Return the best `limit` subjects with a score of at least `least`.
+
+        `deadline` is a `time.monotonic` instant; a search that reaches it returns what it has, incomplete.
+        """
+
+
+class LocalSearcher:
+    """Searches one gallery.
+
+    Parameters
+    ----------
+    gallery : Gallery
+    directory : Directory
+    calibration : Calibration, optional
+    shortlist : int
+        Rows compared in full for each probe print.
+    workers : int, optional
+        Threads; by default one a processor.
+    """
+
+    def __init__(
+        self,
+        gallery: Gallery,
+        directory: Directory,
+        *,
+        calibration: Calibration | None = None,
+        shortlist: int = SHORTLIST,
+        workers: int | None = None,
+    ) -> None:
+        self._gallery = gallery
+        self._directory = directory
+        self._calibration = calibration or shipped()
+        self._shortlist = shortlist
+        self._pool = ThreadPoolExecutor(workers or os.cpu_count() or 1, thread_name_prefix="compare")
+
+    def close(self) -> None:
+        """Stop the threads; searches under way end first."""
+        self._pool.shutdown()
+
+    def search(
+        self,
+        probe: Sequence[ProbePrint],
+        *,
+        limit: int,
+        least: float | None = None,
+        deadline: float | None = None,
+    ) -> SearchResult:
+        """Return the best `limit` subjects; see `Searcher.search`."""
+        searched = len(self._gallery)
+        owners = self._reachable(probe)
+        tasks = [
+            (i, row) for i, p in enumerate(probe) for row in owners if _may_meet(p.finger, owners[row].finger)
+        ]
+        matches = self._compare_all(probe, tasks, deadline)
+        failures = (
+            () if len(matches) == len(tasks) else (f"deadline: {len(matches)} of {len(tasks)} compared",)
+        )
+        ranked = rank(fuse_encounters(matches, owners), limit=limit, least=least)
+        return SearchResult(ranked, searched, not failures, failures)
+
+    def _reachable(self, probe: Sequence[ProbePrint]) -> dict[int, Owner]:
+        """Return the owners of all prints of every encounter that a probe print's shortlist touches."""
+        rows: set[int] = set()
+        for one in probe:
+            rows.update(self._gallery.shortlist(one.prepared, limit=self._shortlist).rows.tolist())
+        owners = self._directory.owners(rows)
+        if len(probe) > 1:
+            rows.update(self._directory.rows_of({owner.encounter for owner in owners.values()}))
+            owners = self._directory.owners(rows)
+        return dict(owners)
+
+    def _compare_all(
+        self, probe: Sequence[ProbePrint], tasks: Iterable[tuple[int, int]], deadline: float | None
+    ) -> list[Match]:
+        """Compare on the pool; hand out no work after the deadline. A row hidden meanwhile scores lowest."""
+
+        def compare_some(batch: tuple[tuple[int, int], ...]) -> list[Match]:
+            if deadline is not None and time.monotonic() >= deadline:
+                return []
+            return [Match(i, row, self._score(probe[i].prepared, row)) for i, row in batch]
+
+        done = self._pool.map(compare_some, batched_tuples(tasks, _BATCH))
+        return [match for batch in done for match in batch]
+
+    def _score(self, probe: Prepared, row: int) -> float:
+        reference = self._gallery.prepared(row)
+        return -np.inf if reference is None else score(probe, reference, calibration=self._calibration)
+
+
+def batched_tuples(items: Iterable[tuple[int, int]], size: int) -> Iterable[tuple[tuple[int, int], ...]]:
+    """Yield runs of at most `size` items (`itertools.batched`, which Python 3.11 lacks)."""
+    rest = iter(items)
+    while batch := tuple(islice(rest, size)):
+        yield batch
+
+
+def fuse_encounters(matches: Iterable[Match], owners: Mapping[int, Owner]) -> list[Candidate]:
+    """Return each encounter as a candidate, its fingers fused; not yet ranked (rank 0)."""
+    by_encounter: dict[str, list[Match]] = {}
+    for match in matches:
+        if np.isfinite(match.score):
+            by_encounter.setdefault(owners[match.row].encounter, []).append(match)
+    return [_fuse_one(found, owners) for found in by_encounter.values()]
+
+
+def rank(candidates: Iterable[Candidate], *, limit: int, least: float | None) -> tuple[Candidate, ...]:
+    """Return the best encounter of each subject, best first, ties by subject, numbered from 1."""
+    best: dict[str, Candidate] = {}
+    for candidate in sorted(candidates, key=lambda c: (-c.score, c.subject, c.encounter)):
+        best.setdefault(candidate.subject, candidate)
+    kept = [c for c in best.values() if least is None or c.score >= least][:limit]
+    return tuple(
+        Candidate(c.subject, c.encounter, c.score, place, c.matches) for place, c in enumerate(kept, 1)
+    )
+
+
+def threshold(calibration: Calibration, *, target_fpir: float, gallery_size: int) -> float:
+    """Return the score at which a search of `gallery_size` prints has the false-positive rate `target_fpir`.
+
+    FPIR = 1 - (1 - FMR)^N, so the rate of one comparison is 1 - (1 - FPIR)^(1/N) (ISO/IEC 19795-1:2021, annex
+    on identification); rates above the calibration's tail are answered at the tail's edge.
+
+    Raises
+    ------
+    ValueError
+        `target_fpir` outside (0, 1).
+    """
+    if not 0.0 < target_fpir < 1.0:
+        raise ValueError(f"target FPIR {target_fpir} is not in (0, 1)")
+    fmr = -np.expm1(np.log1p(-target_fpir) / max(gallery_size, 1))
+    return calibration.threshold(min(float(fmr), calibration.tail_rate))
+
+
+def _may_meet(a: Finger, b: Finger) -> bool:
+    return a == b or Finger.UNKNOWN in (a, b)
+
+
+def _fuse_one(matches: Sequence[Match], owners: Mapping[int, Owner]) -> Candidate:
+    probes = sorted({m.probe for m in matches})
+    rows = sorted({m.row for m in matches})
+    scores = np.zeros((len(probes), len(rows)))
+    allowed = np.zeros(scores.shape, bool)
+    for m in matches:
+        scores[probes.index(m.probe), rows.index(m.row)] = m.score
+        allowed[probes.index(m.probe), rows.index(m.row)] = True
+    fused = fuse(scores, allowed)
+    met = tuple(Match(probes[i], rows[j], float(scores[i, j])) for i, j in fused.pairs.tolist())
+    owner = owners[rows[0]]
+    return Candidate(owner.subject, owner.encounter, fused.score, 0, met)

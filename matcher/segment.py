@@ -1,0 +1,215 @@
+"""A run of gallery rows ready to be searched: sealed in one memory-mapped file, or live in memory.
+
+A sealed file is immutable: magic, version, the length and CRC-32 of a JSON header, the header (which names
+every array with its place, shape and CRC-32), then the arrays, each aligned to 64 bytes:
+
+    row      (g,)     int64     the store's row numbers, ascending
+    minutiae (g + 1,) int64     where each row's minutiae begin
+    starts   (g + 1,) int64     where each row's cylinders begin
+    pose     (n, 3)   float32
+    bits     (m, 18)  uint64
+    valid    (m, 3)   uint64
+    minutia  (m,)     int16
+    coarse   (b,)     uint8     the FAISS index of `bits`
+"""
+
+import json
+import mmap
+import os
+import struct
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from matcher.cylinders import WORDS, Prepared
+from matcher.errors import GalleryCorrupt, GalleryTooNew
+from matcher.index import CoarseIndex, Votes
+
+MAGIC = b"PAPSEG\r\n"
+VERSION = 1
+_PREFIX = struct.Struct("<8sHxxIQ")  # magic, version, header CRC-32, header length
+_ALIGN = 64
+
+Rows = NDArray[np.int64]
+Arrays = Mapping[str, NDArray[Any]]
+
+
+class Segment(Protocol):
+    """What a gallery needs of a segment; slots are positions within it."""
+
+    @property
+    def rows(self) -> Rows:
+        """Row number of every slot, ascending."""
+
+    def prepared(self, slot: int) -> Prepared:
+        """Return the prepared template of a slot."""
+
+    def votes(self, probe: Prepared, *, neighbours: int) -> Votes:
+        """Return the coarse votes of a probe."""
+
+
+class LiveSegment:
+    """Rows enrolled since the last sealing, in memory. The gallery excludes adding while searching."""
+
+    def __init__(self) -> None:
+        self._rows: list[int] = []
+        self._prepared: list[Prepared] = []
+        self._index = CoarseIndex()
+
+    @property
+    def rows(self) -> Rows:
+        """Row number of every slot, ascending."""
+        return np.asarray(self._rows, np.int64)
+
+    def add(self, row: int, prepared: Prepared) -> None:
+        """Append a row, whose number is above all before it."""
+        self._index.add(prepared.bits, np.full(len(prepared.bits), len(self._rows), np.int64))
+        self._prepared.append(prepared)
+        self._rows.append(row)
+
+    def prepared(self, slot: int) -> Prepared:
+        """Return the prepared template of a slot."""
+        return self._prepared[slot]
+
+    def votes(self, probe: Prepared, *, neighbours: int) -> Votes:
+        """Return the coarse votes of a probe."""
+        return self._index.search(probe.bits, neighbours=neighbours)
+
+
+class SealedSegment:
+    """A segment file, memory-mapped read-only.
+
+    Parameters
+    ----------
+    path : Path
+
+    Raises
+    ------
+    GalleryTooNew
+        Written by a newer version.
+    GalleryCorrupt
+        Cut short, or a checksum does not agree.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._arrays = _read(path)
+        self._index = CoarseIndex.load(self._arrays["coarse"], self._arrays["bits"], self._owner())
+
+    @property
+    def rows(self) -> Rows:
+        """Row number of every slot, ascending."""
+        rows: Rows = self._arrays["row"]
+        return rows
+
+    def prepared(self, slot: int) -> Prepared:
+        """Return the prepared template of a slot, as views of the file."""
+        a = self._arrays
+        minutiae = slice(a["minutiae"][slot], a["minutiae"][slot + 1])
+        cylinders = slice(a["starts"][slot], a["starts"][slot + 1])
+        return Prepared(
+            a["pose"][minutiae], a["bits"][cylinders], a["valid"][cylinders], a["minutia"][cylinders]
+        )
+
+    def votes(self, probe: Prepared, *, neighbours: int) -> Votes:
+        """Return the coarse votes of a probe."""
+        return self._index.search(probe.bits, neighbours=neighbours)
+
+    def _owner(self) -> Rows:
+        return np.repeat(np.arange(len(self.rows)), np.diff(self._arrays["starts"]))
+
+
+def write_segment(path: Path, rows: Sequence[int], prepared: Sequence[Prepared]) -> None:
+    """Write a sealed segment beside its final name, flush it to the disk, and only then give it that name.
+
+    Raises
+    ------
+    OSError
+        Nothing is left at `path` then.
+    """
+    arrays = _pack(rows, prepared)
+    header, places = _layout(arrays)
+    part = path.with_suffix(".part")
+    try:
+        with part.open("wb") as file:
+            file.write(_PREFIX.pack(MAGIC, VERSION, zlib.crc32(header), len(header)) + header)
+            for name, array in arrays.items():
+                file.seek(places[name])
+                file.write(array.tobytes())
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _pack(rows: Sequence[int], prepared: Sequence[Prepared]) -> dict[str, NDArray[Any]]:
+    bits = np.concatenate([p.bits for p in prepared] or [np.zeros((0, WORDS), np.uint64)])
+    starts = np.cumsum([0, *(len(p.bits) for p in prepared)])
+    owner = np.repeat(np.arange(len(prepared)), np.diff(starts))
+    return {
+        "row": np.asarray(rows, np.int64),
+        "minutiae": np.cumsum([0, *(len(p.pose) for p in prepared)]),
+        "starts": starts,
+        "pose": np.concatenate([p.pose for p in prepared] or [np.zeros((0, 3), np.float32)]),
+        "bits": bits,
+        "valid": np.concatenate([p.valid for p in prepared] or [np.zeros((0, 3), np.uint64)]),
+        "minutia": np.concatenate([p.minutia for p in prepared] or [np.zeros(0, np.int16)]),
+        "coarse": CoarseIndex.build(bits, owner).dump(),
+    }
+
+
+def _layout(arrays: Arrays) -> tuple[bytes, dict[str, int]]:
+    """Return the header and each array's place; places count from the file's start."""
+    places: dict[str, int] = {}
+    entries = {
+        name: {"dtype": array.dtype.str, "shape": array.shape, "crc": zlib.crc32(array.tobytes())}
+        for name, array in arrays.items()
+    }
+    room = 4096 * (1 + len(json.dumps(entries)) // 2048)  # the header grows a little by the places themselves
+    at = room
+    for name, array in arrays.items():
+        places[name] = at
+        at += -(-array.nbytes // _ALIGN) * _ALIGN
+    header = json.dumps({name: {**entry, "at": places[name]} for name, entry in entries.items()}).encode()
+    return header, places
+
+
+def _read(path: Path) -> dict[str, NDArray[Any]]:
+    with path.open("rb") as file:
+        if os.fstat(file.fileno()).st_size < _PREFIX.size:
+            raise _corrupt(path, "is cut short")
+        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    magic, version, crc, length = _PREFIX.unpack_from(data)
+    if magic != MAGIC:
+        raise _corrupt(path, "is no segment")
+    if version > VERSION:
+        raise GalleryTooNew(
+            f"segment {path.name} has version {version}, this program reads up to {VERSION}",
+            remedy="update papilar",
+        )
+    header = data[_PREFIX.size : _PREFIX.size + length]
+    if zlib.crc32(header) != crc:
+        raise _corrupt(path, "has a damaged header")
+    return {name: _view(path, data, name, entry) for name, entry in json.loads(header).items()}
+
+
+def _view(path: Path, data: mmap.mmap, name: str, entry: Mapping[str, Any]) -> NDArray[Any]:
+    count = int(np.prod(entry["shape"]))
+    dtype = np.dtype(entry["dtype"])
+    if entry["at"] + count * dtype.itemsize > len(data):
+        raise _corrupt(path, f"is cut short in '{name}'")
+    array = np.frombuffer(data, dtype, count, entry["at"]).reshape(entry["shape"])
+    if zlib.crc32(memoryview(array).cast("B") if array.size else b"") != entry["crc"]:
+        raise _corrupt(path, f"has a damaged array '{name}'")
+    return array
+
+
+def _corrupt(path: Path, what: str) -> GalleryCorrupt:
+    return GalleryCorrupt(
+        f"segment {path.name} {what}", remedy="it is rebuilt from the store; check the disk it lies on"
+    )

@@ -1,0 +1,100 @@
+"""The tables. Plain SQL that SQLite and PostgreSQL share; times are microseconds since 1970, UTC."""
+
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKey,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+)
+
+SCHEMA_VERSION = 1
+"""Grows with every change that an older Papilar could not work with."""
+
+APPLICATION_ID = 0x50_41_50_49
+"""Magic number in the head of an SQLite file: "PAPI"."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_RowNumber = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER may count up by itself in SQLite
+
+metadata = MetaData()
+
+meta = Table(
+    "meta",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("value", String, nullable=False),
+)
+
+subject = Table(
+    "subject",
+    metadata,
+    Column("subject_id", String(128), primary_key=True),
+    Column("created", BigInteger, nullable=False),
+)
+
+encounter = Table(
+    "encounter",
+    metadata,
+    Column("encounter_id", String(36), primary_key=True),
+    Column("subject_id", ForeignKey("subject.subject_id"), nullable=False, index=True),
+    Column("created", BigInteger, nullable=False),
+)
+
+print_ = Table(
+    "print",
+    metadata,
+    Column("row", _RowNumber, primary_key=True, autoincrement=True),
+    Column("encounter_id", ForeignKey("encounter.encounter_id"), nullable=False, index=True),
+    Column("ordinal", SmallInteger, nullable=False),
+    Column("finger", SmallInteger, nullable=False),
+    Column("impression", SmallInteger, nullable=False),
+    Column("quality", SmallInteger),
+    Column("minutiae", Integer, nullable=False),
+    Column("source_sha256", LargeBinary(32)),
+    Column("crc32", BigInteger, nullable=False),  # of the template: SQLite has no page checksums
+    Column("template", LargeBinary, nullable=False),
+    sqlite_autoincrement=True,  # a deleted row's number is never given again
+)
+
+image = Table(  # apart from the print, so that reading all templates does not turn over the images
+    "image",
+    metadata,
+    Column("row", ForeignKey("print.row"), primary_key=True),
+    Column("crc32", BigInteger, nullable=False),
+    Column("png", LargeBinary, nullable=False),
+)
+
+missing = Table(
+    "missing_finger",
+    metadata,
+    Column("encounter_id", ForeignKey("encounter.encounter_id"), primary_key=True),
+    Column("finger", SmallInteger, primary_key=True),
+    Column("reason", String(32), nullable=False),
+)
+
+request = Table(  # digest and response are null once the encounter it enrolled is erased
+    "request",
+    metadata,
+    Column("request_id", String(36), primary_key=True),
+    Column("encounter_id", String(36), index=True),
+    Column("digest", LargeBinary),
+    Column("response", LargeBinary),
+    Column("created", BigInteger, nullable=False),
+)
+
+
+def now() -> int:
+    """Return the time, microseconds since 1970 UTC."""
+    return (datetime.now(UTC) - _EPOCH) // timedelta(microseconds=1)
+
+
+def moment(microseconds: int) -> datetime:
+    """Return the time that `now` gave, as a datetime in UTC."""
+    return _EPOCH + timedelta(microseconds=microseconds)

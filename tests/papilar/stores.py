@@ -1,0 +1,54 @@
+"""What the tests of the store share: small values, and a look behind its back."""
+
+import sqlite3
+from contextlib import closing
+from hashlib import sha256
+from pathlib import Path
+from uuid import uuid4
+
+from sqlalchemy import event
+
+from matcher.template import Finger, Impression
+from papilar.store import NewEncounter, NewPrint, Request, Store
+
+FILE = "papilar.sqlite3"
+
+
+def new_id() -> str:
+    return str(uuid4())
+
+
+def a_print(finger: int = 1, *, template: bytes = b"template", image: bytes | None = None) -> NewPrint:
+    digest = sha256(image).digest() if image else None
+    return NewPrint(Finger(finger), Impression.LIVE_PLAIN, template, 40, 77, digest, image)
+
+
+def an_encounter(subject: str = "subject", prints: tuple[NewPrint, ...] = ()) -> NewEncounter:
+    return NewEncounter(subject, new_id(), prints or (a_print(),))
+
+
+def a_request(content: bytes = b"content", response: bytes = b"response") -> Request:
+    return Request(new_id(), sha256(content).digest(), lambda _: response)
+
+
+def everything_on_disk(folder: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in sorted(folder.iterdir()))
+
+
+def integrity(folder: Path) -> str:
+    with closing(sqlite3.connect(folder / FILE)) as connection:
+        return str(connection.execute("PRAGMA integrity_check").fetchone()[0])
+
+
+def tamper(folder: Path, statement: str, *values: object) -> None:
+    with closing(sqlite3.connect(folder / FILE)) as connection, connection:
+        connection.execute(statement, values)
+
+
+def set_pragma(store: Store, pragma: str) -> None:
+    """Make every connection of a store obey a pragma that the store does not set itself."""
+
+    def obey(connection: sqlite3.Connection, *_: object) -> None:
+        connection.execute(f"PRAGMA {pragma}").close()
+
+    event.listen(store._engine, "checkout", obey)
