@@ -49,9 +49,9 @@ class ImageLimits:
     side: int = 16_384  # pixels; a Template holds coordinates up to 32767
     smallest_side: int = 64  # pixels at 500 ppi, 3.3 mm: eight ridges, too few for any comparison
     ppi_low: float = 250.0  # half of 500: two pixels a ridge; screens and office scanners state 72 to 200
-    ppi_high: float = 2000.0  # twice the finest of ANSI/NIST-ITL 1-2011 (1000 ppi), for latent photographs
-    ppi_tolerance: float = 0.02  # the house's own: scanners are certified to 1 % (EBTS appendix F, 500 ppi)
-    same_ppi: float = 0.005  # below a quarter of a pixel over one ridge-counting distance (50 pixels)
+    ppi_high: float = 2000.0  # twice 1000, the finest usual; for latent photographs
+    ppi_tolerance: float = 0.02  # chosen: twice the 1 % to which 500 ppi scanners are commonly certified
+    same_ppi: float = 0.005  # half a pixel in a hundred
     cubic_down_to: float = 0.8  # 569 -> 500 ppi, the sharpest step that LEADER was trained with, is 0.88
 
 
@@ -123,7 +123,7 @@ def read_image(data: bytes, *, ppi: float | None = None) -> GrayImage:
 
     References
     ----------
-    .. [1] FBI, "WSQ Gray-Scale Fingerprint Image Compression Specification", IAFIS-IC-0110(V3.1), 2010.
+    .. [1] FBI, "WSQ Gray-Scale Fingerprint Image Compression Specification", IAFIS-IC-0110.
     """
     if not data:
         raise ImageEmpty("the image has no bytes", remedy=_REMEDY_WHOLE)

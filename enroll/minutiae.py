@@ -2,8 +2,8 @@
 
 References
 ----------
-.. [1] R. Cappelli, M. Ferrara, "LEADER: Lightweight End-to-end Attention-gated Dual Encoder-decodeR for
-   robust minutiae extraction", arXiv:2602.15493.
+.. [1] R. Cappelli, M. Ferrara, "LEADER: Lightweight End-to-End Attention-Gated Dual Autoencoder for Robust
+   Minutiae Extraction", 2026, arXiv:2602.15493.
 """
 
 from dataclasses import dataclass

@@ -14,9 +14,8 @@ their spots in one place, where those of a print turn with the finger's curvatur
 References
 ----------
 .. [1] E. Lim, X. Jiang, W. Yau, "Fingerprint quality and validity analysis", ICIP 2002.
-   doi:10.1109/ICIP.2002.1038064
-.. [2] R. Cappelli, D. Maio, D. Maltoni, A. Erol, "Synthetic fingerprint-image generation", ICPR 2000: ridge
-   periods of 9 pixels at 500 ppi in the mean. doi:10.1109/ICPR.2000.903586
+.. [2] D. Maltoni, D. Maio, A. K. Jain, J. Feng, "Handbook of Fingerprint Recognition", 3rd ed., 2022,
+   chapter 3. doi:10.1007/978-3-030-83624-5
 """
 
 from dataclasses import dataclass
@@ -69,15 +68,17 @@ class QualityParams:
     """Lengths in pixels at 500 ppi. "FVC" is the 640 prints of FVC2002 and FVC2004 DB1-4_B, resampled."""
 
     block: int = 64  # under a Hann window this weighs about 32 pixels: three ridges, still straight
-    step: int = 24  # overlapping enough that no ridge goes unweighed
+    step: int = 24  # overlapping, as the window weighs about 32
     blocks: int = 500  # about as many at most: the step widens on larger images, which bounds memory and time
     covered: float = 0.8  # of the block's inner half by the mask; fewer blocks at the rim, where edges are
     period_low: float = 4.0  # FVC: medians of single prints 6.4 to 12.2; single blocks down to 4.6
     period_high: float = 14.0  # photographs peak at 15 and more (skimage.data), cards of thick ridges at 13
-    median_low: float = 5.0  # FVC as above; children's ridges are 6 to 7
+    median_low: float = 5.0  # FVC as above; half the mean period would be 4.5
     median_high: float = 13.5  # FVC as above, cards and NIST prints 9.1 to 11.0
-    peak: float = 0.30  # of a block's power in its spot; FVC medians 0.29 to 0.84, white noise below 0.1
-    ridged: float = 0.25  # of the blocks; FVC: one print of 640 below, then 0.29; photographs up to 0.21
+    peak: float = (
+        0.30  # of a block's power in its spot; FVC medians 0.33 to 0.85, white noise 0.07 (maximum 0.11)
+    )
+    ridged: float = 0.25  # of the blocks; FVC: one print of 640 at 0.18, then 0.33; photographs up to 0.21
     ridged_elsewhere: float = 0.5  # at half or double size, for the advice on resolution: twice `ridged`
     flow: float = 0.55  # FVC from 0.66, median 0.90; pages, checkerboards and noise up to 0.50
     doubled: int = 1_000_000  # pixels; no larger image is tried at double size: it holds a print already
@@ -85,12 +86,12 @@ class QualityParams:
     area_mm2: float = 25.0  # of ridges, with the mask's rim of a ridge; FVC from 30; 4 x 4 mm measure 21
     partial_mm2: float = 60.0  # of ridges; a quarter of a plain print (FVC median 140 to 210)
     clear_share: float = 0.6  # of the blocks; FVC: 5 % of prints lie below
-    contrast: float = 12.0  # grey levels between the 1st and 99th percentile; a blank platen has 3 to 8
-    minutiae: int = 6  # fewer cannot carry a comparison at any threshold we would quote
-    minutia_quality: int = 30  # below, minutiae are as often false as true, by the extractor's own scale
+    contrast: float = 12.0  # grey levels between the 1st and 99th percentile; chosen, 5 % of the range
+    minutiae: int = 6  # chosen low: what so few can tell is for the comparison to say
+    minutia_quality: int = 30  # 1 to 100; chosen, the lowest that the extractor is meant to give
     full_area_mm2: float = 140.0  # score: full marks for area; the FVC medians as above
-    full_peak: float = 0.70  # score: full marks for clarity; the best quarter of FVC
-    full_minutiae: int = 30  # score: full marks; a plain print has 25 to 50
+    full_peak: float = 0.70  # score: full marks for clarity; the third quartile of FVC is 0.68
+    full_minutiae: int = 30  # score: full marks; chosen
     rejected_score: int = 10  # score: at most, for a rejected print
 
 

@@ -25,9 +25,9 @@ class SegmentParams:
     lone: int = 36  # ridges fill a disc this wide with amplitude: edges, ruled lines and most writing do not
     step: int = 4  # the statistics are this much smoother than the pixels, so they are taken on a grid
     strong: float = 95.0  # percentile of energy that stands for this print's own ridges
-    share: float = 0.22  # of that amplitude; faint rims of dry prints go below it, ghosts stay under
+    share: float = 0.17  # of that amplitude; faint rims of dry prints go below it, ghosts stay under
     floor: float = 2.5  # grey levels of ridge amplitude; quantisation and JPEG ringing stay below
-    coherence: float = 0.30  # 0 to 1; white noise under this window has 0.1 to 0.25
+    coherence: float = 0.27  # 0 to 1; white noise under this window has 0.02 to 0.19, median 0.09
     closing: int = 24  # bridges creases, scars and cores: three ridges
     opening: int = 32  # removes ruled lines and writing: less than four ridges wide
     component: float = 0.15  # of the largest one's area; keeps every finger of a slap

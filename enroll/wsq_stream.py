@@ -6,8 +6,8 @@ missing, without a word. So every length is checked here, and the wavelet coeffi
 
 References
 ----------
-.. [1] FBI, "WSQ Gray-Scale Fingerprint Image Compression Specification", IAFIS-IC-0110(V3.1), 2010:
-   markers and tables in annex B, the sub-bands in figure 6, the symbols of the Huffman coder in table 1.
+.. [1] FBI, "WSQ Gray-Scale Fingerprint Image Compression Specification", IAFIS-IC-0110: its markers and
+   tables, the tree of its 64 sub-bands and the symbols of its Huffman coder.
 """
 
 import re
@@ -21,7 +21,7 @@ from enroll.errors import ImageTruncated
 
 _SOI, _EOI, _SOF, _SOB, _DTT, _DQT, _DHT, _COM = 0xA0, 0xA1, 0xA2, 0xA3, 0xA4, 0xA5, 0xA6, 0xA8
 _SUBBANDS = 64
-_FILTER_TAPS = range(2, 33)  # the specification's filters have 7 to 9 taps; the decoder's own limit is 32
+_FILTER_TAPS = range(2, 33)  # the usual filters have 7 and 9 taps; beyond 32 a table is damaged
 _CHUNK = 1 << 16  # bytes of one round of the coefficient count: bounds its memory, nothing else
 _PPI = re.compile(rb"^\s*PPI\s+(\d+(?:\.\d+)?)\s*$", re.MULTILINE)
 

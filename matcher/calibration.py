@@ -66,8 +66,8 @@ class Calibration:
 
     def fmr(self, llr: float) -> float:
         """Return the false-match rate at a threshold; `tail_rate` stands for anything above it."""
-        excess = (llr - self.intercept) / self.slope - self.tail_from
-        return min(self.tail_rate, self.tail_rate * exp(-excess / self.tail_mean))
+        excess = max(0.0, (llr - self.intercept) / self.slope - self.tail_from)
+        return self.tail_rate * exp(-excess / self.tail_mean)
 
 
 @cache

@@ -100,9 +100,7 @@ def raw_score(probe: Prepared, reference: Prepared) -> float:
     float
         ln(`FLOOR`) when either has fewer than two cylinders.
     """
-    similar = _similar(probe, reference)
-    upright = _relaxed(similar, probe, reference, 0.0)
-    turned = _relaxed(similar, probe, reference, np.pi) * np.exp(-_RELAXATION.turned_discount)
+    upright, turned = _hypotheses(_similar(probe, reference), probe, reference)
     return float(np.log(max(upright, turned, FLOOR)))
 
 
@@ -142,7 +140,8 @@ def compare(
     """
     value = score(probe, reference, calibration=calibration)
     similar = _similar(probe, reference)
-    turn = max((0.0, np.pi), key=lambda turn: _relaxed(similar, probe, reference, turn))
+    upright, turned = _hypotheses(similar, probe, reference)
+    turn = np.pi if turned > upright else 0.0
     a, b = probe.anchors, reference.anchors
     pairs, worth = kernels.best_pairs(similar, a, b, turn, _RELAXATION)
     if len(pairs) < 2:
@@ -168,8 +167,12 @@ def _similar(probe: Prepared, reference: Prepared) -> NDArray[np.float32]:
     return similar
 
 
-def _relaxed(similar: NDArray[np.float32], probe: Prepared, reference: Prepared, turn: float) -> float:
-    return float(kernels.relaxed_score(similar, probe.anchors, reference.anchors, turn, _RELAXATION))
+def _hypotheses(similar: NDArray[np.float32], probe: Prepared, reference: Prepared) -> tuple[float, float]:
+    """Return the relaxed score of the upright hypothesis and that, discounted, of the turned one."""
+    a, b = probe.anchors, reference.anchors
+    upright = float(kernels.relaxed_score(similar, a, b, 0.0, _RELAXATION))
+    turned = float(kernels.relaxed_score(similar, a, b, np.pi, _RELAXATION))
+    return upright, turned * float(np.exp(-_RELAXATION.turned_discount))
 
 
 def _grow(

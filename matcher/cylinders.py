@@ -12,7 +12,7 @@ References
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +42,7 @@ class Shape(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prepared:
-    """A template made ready to be compared; the arrays may be views of a memory-mapped segment.
+    """A template made ready to be compared; read-only arrays, which may be views of a memory-mapped segment.
 
     Attributes
     ----------
@@ -100,8 +100,14 @@ def prepare(template: Template) -> Prepared:
     angle = np.where(best.angle > np.pi, best.angle - 2 * np.pi, best.angle)
     pose = np.column_stack((best.xy, angle)).astype(np.float32)
     if not len(pose):
-        return Prepared(
+        return _frozen(
             pose, np.zeros((0, WORDS), np.uint64), np.zeros((0, 3), np.uint64), np.zeros(0, np.int16)
         )
-    bits, valid, minutia = kernels.cylinders(pose, _CELLS, _SHAPE)
-    return Prepared(pose, bits, valid, minutia)
+    return _frozen(pose, *kernels.cylinders(pose, _CELLS, _SHAPE))
+
+
+def _frozen(*arrays: NDArray[Any]) -> Prepared:
+    """Make the arrays read-only, as a segment's are: one compiled form of each kernel serves both."""
+    for array in arrays:
+        array.flags.writeable = False
+    return Prepared(*arrays)

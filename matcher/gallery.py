@@ -10,7 +10,7 @@ import logging
 import os
 import threading
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,13 +55,15 @@ class Gallery:
     Notes
     -----
     Safe to call from several threads: a search works on the segments it found when it began; adding to the
-    live segment excludes reading it for the time of one append.
+    live segment excludes reading it for the time of one append. Sealing and compacting exclude each other;
+    searches, additions and deletions go on while they write.
     """
 
     def __init__(self, folder: Path, alive: Rows) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()  # the fields below change together; held for moments only
+        self._rewriting = threading.Lock()  # one writer of the folder at a time; taken before `_lock`
         self._sealed: tuple[SealedSegment, ...] = tuple(self._open_segments())
         self._live = LiveSegment()
         self._place: dict[int, tuple[Segment, int]] = {}
@@ -80,12 +82,14 @@ class Gallery:
     @property
     def rows(self) -> Rows:
         """Row numbers that a search reaches, ascending."""
-        return np.asarray(sorted(self._place), np.int64)
+        with self._lock:
+            rows = list(self._place)
+        return np.sort(np.asarray(rows, np.int64))
 
     @property
     def live_rows(self) -> int:
         """How many rows are in memory only, waiting to be sealed."""
-        return len(self._live.rows)
+        return len(self._live)
 
     @property
     def hidden_rows(self) -> int:
@@ -97,17 +101,18 @@ class Gallery:
         return [row for row in alive.tolist() if row not in self._place]
 
     def add(self, row: int, prepared: Prepared) -> None:
-        """Make a row findable by the next search."""
+        """Make a row findable by the next search; nothing changes when it is findable already."""
         with self._lock:
-            self._live.add(row, prepared)
-            self._place[row] = (self._live, len(self._live.rows) - 1)
+            if row not in self._place:
+                self._live.add(row, prepared)
+                self._place[row] = (self._live, len(self._live) - 1)
 
     def hide(self, rows: Collection[int]) -> None:
         """Make rows unfindable at once; `compact` erases them from the disk."""
         with self._lock:
             for row in rows:
                 segment = self._place.pop(row, (None, 0))[0]
-                if segment is not None:
+                if isinstance(segment, SealedSegment):
                     self._hidden.add(row)
 
     def prepared(self, row: int) -> Prepared | None:
@@ -139,9 +144,9 @@ class Gallery:
         OSError
             For want of space, say: the rows stay findable in memory, and the store has them.
         """
-        with self._lock:
-            if len(self._live.rows):
-                self._rewrite((), self._live)
+        with self._rewriting:
+            if len(self._live):
+                self._rewrite((), (self._live,))
 
     def compact(self) -> None:
         """Rewrite the segments that hold hidden rows, so that those are erased from the disk.
@@ -151,31 +156,39 @@ class Gallery:
         OSError
             The old segments stay in force then.
         """
-        with self._lock:
-            stale = tuple(s for s in self._sealed if not self._hidden.isdisjoint(s.rows.tolist()))
+        with self._rewriting:
+            with self._lock:
+                hidden = self._hidden.copy()
+            stale = tuple(s for s in self._sealed if not hidden.isdisjoint(s.rows.tolist()))
             if stale:
-                self._rewrite(stale, *stale)
-            self._hidden.clear()
+                self._rewrite(stale, stale)
+            else:
+                self._sweep()  # a failed sealing may have left rows that were hidden since
 
     def _votes(self, probe: Prepared) -> Shortlist:
         with self._lock:
             live = self._live.votes(probe, neighbours=NEIGHBOURS)
-            live_rows, sealed, hidden = self._live.rows, self._sealed, np.asarray([*self._hidden], np.int64)
+            live_rows, sealed = self._live.rows, self._sealed
         found = [(live_rows[live.slots], live.votes)]
         for segment in sealed:
             cast = segment.votes(probe, neighbours=NEIGHBOURS)
             found.append((segment.rows[cast.slots], cast.votes))
         rows, votes = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        kept = ~np.isin(rows, hidden)
+        kept = np.fromiter((row in self._place for row in rows.tolist()), bool, len(rows))
         return Shortlist(rows[kept], votes[kept])
 
-    def _rewrite(self, replaced: tuple[SealedSegment, ...], *sources: Segment) -> None:
-        """Write the living rows of `sources` as one segment in place of `replaced`, and swap the manifest."""
+    def _rewrite(self, replaced: tuple[SealedSegment, ...], sources: Sequence[Segment]) -> None:
+        """Write the living rows of `sources` as one segment in place of `replaced`, and swap the manifest.
+
+        Until the swap, which cannot fail, nothing in memory has changed.
+        """
+        with self._lock:
+            taken = [source.rows.tolist() for source in sources]
         kept = [
             (row, source.prepared(slot))
-            for source in sources
-            for slot, row in enumerate(source.rows.tolist())
-            if row in self._place
+            for source, rows in zip(sources, taken, strict=True)
+            for slot, row in enumerate(rows)
+            if self._place.get(row) == (source, slot)
         ]
         kept.sort(key=lambda pair: pair[0])
         path = self._folder / self._free_name()
@@ -185,14 +198,25 @@ class Gallery:
             fresh = (SealedSegment(path),)
         sealed = tuple(s for s in self._sealed if s not in replaced) + fresh
         self._write_manifest(sealed)
-        self._sealed = sealed
-        if self._live in sources:
-            self._live = LiveSegment()
-        for segment in fresh:
-            self._place.update({row: (segment, slot) for slot, row in enumerate(segment.rows.tolist())})
+        with self._lock:
+            self._sealed = sealed
+            self._hidden.difference_update(*taken)
+            if self._live in sources:
+                self._renew_live(len(taken[0]))
+            for segment in fresh:
+                self._register(segment, self._place.keys())
         self._sweep()
 
-    def _register(self, segment: SealedSegment, living: set[int]) -> None:
+    def _renew_live(self, sealed: int) -> None:
+        """Begin a new live segment with the rows that were added after the first `sealed` ones."""
+        old, self._live = self._live, LiveSegment()
+        for slot, row in enumerate(old.rows.tolist()[sealed:], sealed):
+            if row in self._place:
+                self._place[row] = (self._live, len(self._live))
+                self._live.add(row, old.prepared(slot))
+
+    def _register(self, segment: SealedSegment, living: Collection[int]) -> None:
+        """Point the living rows of a segment to their places in it; the others are hidden."""
         for slot, row in enumerate(segment.rows.tolist()):
             if row in living:
                 self._place[row] = (segment, slot)
@@ -222,7 +246,10 @@ class Gallery:
                 f"the gallery has version {version}, this program reads up to {VERSION}",
                 remedy="update papilar",
             )
-        return list(names) if crc == _crc(names) else []
+        if crc != _crc(names):
+            _log.warning("the gallery's manifest is damaged (its checksum); all segments are rebuilt")
+            return []
+        return list(names)
 
     def _write_manifest(self, sealed: tuple[SealedSegment, ...]) -> None:
         names = [segment.path.name for segment in sealed]

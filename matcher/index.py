@@ -11,7 +11,7 @@ References
    33(5), 2011, doi:10.1109/TPAMI.2010.228 (votes of cylinders).
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import faiss
 import numpy as np
@@ -24,6 +24,7 @@ DIMENSION = 64 * WORDS
 FACTORY = "BFlat"
 
 Bits = NDArray[np.uint64]
+_T = TypeVar("_T", bound=np.generic)
 
 
 class Votes(NamedTuple):
@@ -89,9 +90,10 @@ class CoarseIndex:
 
     def add(self, bits: Bits, owner: NDArray[np.int64]) -> None:
         """Append vectors `bits` (v, 18) of the slots `owner` (v,)."""
+        used = self._index.ntotal
+        self._owner = _appended(self._owner, used, owner)
+        self._ones = _appended(self._ones, used, _norms(bits))
         self._index.add(_bytes(bits))
-        self._owner = np.concatenate((self._owner, owner))
-        self._ones = np.concatenate((self._ones, _norms(bits)))
 
     def search(self, bits: Bits, *, neighbours: int) -> Votes:
         """Return the votes of a probe's cylinders.
@@ -127,6 +129,15 @@ def _count(cylinder: NDArray[np.int64], slot: NDArray[np.int64], similar: NDArra
     first[1:] = (cylinder[1:] != cylinder[:-1]) | (slot[1:] != slot[:-1])
     slots, where = np.unique(slot[first], return_inverse=True)
     return Votes(slots, np.bincount(where, similar[first], len(slots)).astype(np.float32))
+
+
+def _appended(array: NDArray[_T], used: int, more: NDArray[_T]) -> NDArray[_T]:
+    """Return `array` with `more` after its first `used` elements, and room to spare: n adds copy O(n)."""
+    needed = used + len(more)
+    if needed > len(array):
+        array = np.concatenate((array[:used], np.empty(max(used, len(more)), array.dtype)))
+    array[used:needed] = more
+    return array
 
 
 def _bytes(bits: Bits) -> NDArray[np.uint8]:

@@ -97,12 +97,15 @@ class SearchResult:
         False when a part was not searched.
     failures : tuple of str
         What was not searched, and why.
+    compared : int
+        Pairs of prints that were compared in full.
     """
 
     candidates: tuple[Candidate, ...]
     searched: int
     complete: bool = True
     failures: tuple[str, ...] = ()
+    compared: int = 0
 
 
 class Searcher(Protocol):
@@ -167,14 +170,14 @@ class LocalSearcher:
         searched = len(self._gallery)
         owners = self._reachable(probe)
         tasks = [
-            (i, row) for i, p in enumerate(probe) for row in owners if _may_meet(p.finger, owners[row].finger)
+            (i, row) for i, p in enumerate(probe) for row in owners if may_meet(p.finger, owners[row].finger)
         ]
         matches = self._compare_all(probe, tasks, deadline)
         failures = (
             () if len(matches) == len(tasks) else (f"deadline: {len(matches)} of {len(tasks)} compared",)
         )
         ranked = rank(fuse_encounters(matches, owners), limit=limit, least=least)
-        return SearchResult(ranked, searched, not failures, failures)
+        return SearchResult(ranked, searched, not failures, failures, len(matches))
 
     def _reachable(self, probe: Sequence[ProbePrint]) -> dict[int, Owner]:
         """Return the owners of all prints of every encounter that a probe print's shortlist touches."""
@@ -249,7 +252,8 @@ def threshold(calibration: Calibration, *, target_fpir: float, gallery_size: int
     return calibration.threshold(min(float(fmr), calibration.tail_rate))
 
 
-def _may_meet(a: Finger, b: Finger) -> bool:
+def may_meet(a: Finger, b: Finger) -> bool:
+    """Return whether prints of these positions can be of one finger: equal, or one unknown."""
     return a == b or Finger.UNKNOWN in (a, b)
 
 

@@ -1,7 +1,8 @@
 """A run of gallery rows ready to be searched: sealed in one memory-mapped file, or live in memory.
 
-A sealed file is immutable: magic, version, the length and CRC-32 of a JSON header, the header (which names
-every array with its place, shape and CRC-32), then the arrays, each aligned to 64 bytes:
+A sealed file is immutable: magic, version, the CRC-32 and length of a JSON header, the header (which names
+every array with its place, shape and CRC-32), then the arrays, each aligned to 64 bytes. The header's CRC-32
+starts from the version, so that a flipped bit there is not taken for a newer program.
 
     row      (g,)     int64     the store's row numbers, ascending
     minutiae (g + 1,) int64     where each row's minutiae begin
@@ -65,8 +66,11 @@ class LiveSegment:
         """Row number of every slot, ascending."""
         return np.asarray(self._rows, np.int64)
 
+    def __len__(self) -> int:
+        return len(self._rows)
+
     def add(self, row: int, prepared: Prepared) -> None:
-        """Append a row, whose number is above all before it."""
+        """Append a row."""
         self._index.add(prepared.bits, np.full(len(prepared.bits), len(self._rows), np.int64))
         self._prepared.append(prepared)
         self._rows.append(row)
@@ -136,7 +140,8 @@ def write_segment(path: Path, rows: Sequence[int], prepared: Sequence[Prepared])
     part = path.with_suffix(".part")
     try:
         with part.open("wb") as file:
-            file.write(_PREFIX.pack(MAGIC, VERSION, zlib.crc32(header), len(header)) + header)
+            crc = zlib.crc32(header, VERSION)
+            file.write(_PREFIX.pack(MAGIC, VERSION, crc, len(header)) + header)
             for name, array in arrays.items():
                 file.seek(places[name])
                 file.write(array.tobytes())
@@ -187,14 +192,14 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
     magic, version, crc, length = _PREFIX.unpack_from(data)
     if magic != MAGIC:
         raise _corrupt(path, "is no segment")
+    header = data[_PREFIX.size : _PREFIX.size + length]
+    if zlib.crc32(header, version) != crc:
+        raise _corrupt(path, "has a damaged header")
     if version > VERSION:
         raise GalleryTooNew(
             f"segment {path.name} has version {version}, this program reads up to {VERSION}",
             remedy="update papilar",
         )
-    header = data[_PREFIX.size : _PREFIX.size + length]
-    if zlib.crc32(header) != crc:
-        raise _corrupt(path, "has a damaged header")
     return {name: _view(path, data, name, entry) for name, entry in json.loads(header).items()}
 
 
@@ -204,7 +209,7 @@ def _view(path: Path, data: mmap.mmap, name: str, entry: Mapping[str, Any]) -> N
     if entry["at"] + count * dtype.itemsize > len(data):
         raise _corrupt(path, f"is cut short in '{name}'")
     array = np.frombuffer(data, dtype, count, entry["at"]).reshape(entry["shape"])
-    if zlib.crc32(memoryview(array).cast("B") if array.size else b"") != entry["crc"]:
+    if zlib.crc32(array.data.cast("B") if array.size else b"") != entry["crc"]:
         raise _corrupt(path, f"has a damaged array '{name}'")
     return array
 

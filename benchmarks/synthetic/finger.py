@@ -18,8 +18,8 @@ _T = TypeVar("_T", bound=np.generic)
 class SkinModel:
     """Tuned numbers of what skin has beside ridges; lengths in pixels at 500 ppi."""
 
-    pore_spacing: tuple[float, float] = (7.0, 11.0)  # along a ridge; Ashbaugh (1999): 9 to 18 pores per cm
-    pore_radius: tuple[float, float] = (0.7, 1.15)  # 70 to 120 micrometres across
+    pore_spacing: tuple[float, float] = (9.0, 15.0)  # at least; Ashbaugh (1999): 9 to 18 on 1 cm of ridge
+    pore_radius: tuple[float, float] = (0.7, 1.15)  # deviation: 85 to 140 micrometres across
     creases: float = 1.6  # mean number of white lines of a finger
     crease_length: tuple[float, float] = (40.0, 160.0)
     crease_width: tuple[float, float] = (0.8, 1.6)  # deviation of its profile

@@ -56,7 +56,7 @@ class FlowModel:
     wander_scale: float = 60.0  # standard deviation of the Gaussian that smooths it
     waver: float = 0.035  # the same over a few ridges: lines drawn by hand, not by a ruler
     waver_scale: float = 16.0
-    period: tuple[float, float] = (9.0, 0.55)  # over fingers: Stoney (1988) gives 9 ridges per 4 mm and more
+    period: tuple[float, float] = (9.0, 0.55)  # over fingers: 9 in the mean, Handbook, section 6.5
     period_range: tuple[float, float] = (7.0, 12.0)  # what the filter bank covers
     period_wander: float = 0.06  # relative deviation inside a print
     period_waver: float = 0.04  # the same over a few ridges
@@ -129,8 +129,8 @@ def draw_flow(pattern: Pattern, rng: np.random.Generator, *, model: FlowModel | 
        Recognition 26(7), 1047-1055. doi:10.1016/0031-3203(93)90006-I
     .. [2] P. R. Vizcaya, L. A. Gerhardt (1996), "A nonlinear orientation model for global description of
        fingerprints", Pattern Recognition 29(7), 1221-1231. doi:10.1016/0031-3203(95)00154-9
-    .. [3] R. Cappelli (2009), "Synthetic fingerprint generation", in Handbook of Fingerprint Recognition,
-       2nd ed., section 6.4. doi:10.1007/978-1-84882-254-2_6
+    .. [3] D. Maltoni, D. Maio, A. K. Jain, S. Prabhakar (2009), Handbook of Fingerprint Recognition,
+       2nd ed., chapter 6, "Synthetic fingerprint generation". doi:10.1007/978-1-84882-254-2_6
     """
     model = model or FlowModel()
     width, height = model.size
@@ -209,8 +209,8 @@ def _crown(pattern: Pattern, *, lower: bool) -> NDArray[np.float64]:
     """Return the correction at a core for the arguments -pi, -3 pi/4 .. 3 pi/4, before its drawn factor.
 
     It rounds what the bare model leaves pointed: ridges pass over the core in a half circle, and a loop's two
-    flanks leave it side by side. A right loop is a left loop in the mirror, a whorl's lower core stands on its
-    head.
+    flanks leave it side by side. A right loop is a left loop in the mirror; a whorl's lower core stands on
+    its head.
     """
     left = np.array([1.9, 0.35, 0.0, -0.25, -0.95, -0.55, 0.35, 1.4])
     if pattern is Pattern.LEFT_LOOP:

@@ -9,13 +9,13 @@ out beforehand, and work moves to the lowest resolution at which it can be done:
 - Scale, offset and centring of a layer normalisation go into the convolution after it or before it.
 - What is pointwise commutes with nearest-neighbour upsampling, and a 5 x 5 convolution of an upsampled plane
   is four 3 x 3 convolutions of the plane itself, so the heads never see full resolution.
-- Channels are padded with zeros to whole SIMD blocks, without which the depthwise convolutions run five
+- Channels are padded with zeros to whole SIMD blocks, without which some depthwise convolutions run several
   times slower; wide hidden layers are computed in strips that stay in the processor's cache.
 
 References
 ----------
-.. [1] R. Cappelli, M. Ferrara, "LEADER: Lightweight End-to-end Attention-gated Dual Encoder-decodeR for
-   robust minutiae extraction", arXiv:2602.15493. Weights: MIT licence, in the wheel `pyfing`.
+.. [1] R. Cappelli, M. Ferrara, "LEADER: Lightweight End-to-End Attention-Gated Dual Autoencoder for Robust
+   Minutiae Extraction", 2026, arXiv:2602.15493. Weights: MIT licence, in the wheel `pyfing`.
 """
 
 import hashlib

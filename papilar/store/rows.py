@@ -279,6 +279,17 @@ def read_rows(connection: Connection) -> NDArray[np.int64]:
     return np.sort(np.fromiter(connection.scalars(select(print_.c.row)), np.int64))
 
 
+def read_rows_of(connection: Connection, encounters: Iterable[str]) -> list[int]:
+    """Return the numbers of all prints of these encounters."""
+    wanted = sorted(set(encounters))
+    chunks = (wanted[start : start + _CHUNK] for start in range(0, len(wanted), _CHUNK))
+    return [
+        row
+        for chunk in chunks
+        for row in connection.scalars(select(print_.c.row).where(print_.c.encounter_id.in_(chunk)))
+    ]
+
+
 def read_owners(connection: Connection, rows: Iterable[int]) -> dict[int, Owner]:
     """Return whose prints the rows are; a row that is gone is left out."""
     wanted = sorted({int(row) for row in rows})

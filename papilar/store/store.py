@@ -245,6 +245,11 @@ class Store:
         with self._read() as connection:
             return sql.read_owners(connection, rows)
 
+    def rows_of(self, encounters: Iterable[str]) -> list[int]:
+        """Return the rows of all prints of these encounters."""
+        with self._read() as connection:
+            return sql.read_rows_of(connection, encounters)
+
     def counts(self) -> Counts:
         """Count subjects, encounters and prints."""
         with self._read() as connection:

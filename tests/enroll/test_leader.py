@@ -64,7 +64,7 @@ def test_same_minutiae_as_the_naive_export_on_real_prints(datasets, loaded):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (31, 33), (65, 97), (96, 64), (160, 131)])
-def test_equals_the_naive_export_up_to_its_gelu(size, cache, monkeypatch):
+def test_equals_the_naive_export_up_to_its_gelu(size, monkeypatch):
     """With the export's tanh in place of erf the graphs agree to rounding: the rewriting is exact."""
     monkeypatch.setattr(network._Graph, "gelu", lambda g, x: g.same("Gelu", x, approximate="tanh"))
     ours = Leader(network.build(leader.weights_path()))
@@ -215,7 +215,8 @@ def test_neither_keras_nor_pyfing_is_imported(cache):
     code = (
         "import sys; from pathlib import Path; from enroll import leader;"
         f"leader.load(Path({str(cache)!r})); leader.build(leader.weights_path());"
-        "bad = {'keras', 'tensorflow', 'torch', 'jax', 'pyfing'} & set(sys.modules); sys.exit(str(bad) if bad else 0)"
+        "found = {'keras', 'tensorflow', 'torch', 'jax', 'pyfing'} & set(sys.modules);"
+        "sys.exit(str(found) if found else 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
 

@@ -1,0 +1,110 @@
+"""From an image to a template and a verdict on its quality: one straight line.
+
+Keys of `trace`: `pixels` (at 500 ppi), `foreground`, `position`, `direction`, `minutia_quality` (the
+network's planes), `template`, `quality`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from typing import Any
+
+from numpy.typing import NDArray
+
+from enroll.errors import ImageTooLarge
+from enroll.image import GrayImage, resample
+from enroll.leader import Leader, load
+from enroll.minutiae import to_template
+from enroll.quality import Quality, assess
+from enroll.segment import foreground
+from matcher.template import PPI, Finger, Impression, Template
+
+Trace = Callable[[str, NDArray[Any] | Mapping[str, object]], None]
+
+MOST_PIXELS = 2048 * 2048
+"""At 500 ppi: a four-finger slap of 3.2 x 3 inches has 2.4 million. The network's memory grows with them."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Extraction:
+    """What was found in one image of a print.
+
+    Attributes
+    ----------
+    template : Template
+        With `print_quality` set to the quality's score.
+    quality : Quality
+    image : GrayImage
+        The image at 500 ppi, on which the template's positions lie.
+    """
+
+    template: Template
+    quality: Quality
+    image: GrayImage
+
+    @property
+    def rejected(self) -> bool:
+        """Whether the print is too poor to be enrolled or searched with; a value, no error."""
+        return self.quality.rejected
+
+
+@cache
+def network() -> Leader:
+    """Return the network of this process, loaded once; safe to call from every thread."""
+    return load()
+
+
+def extract(
+    image: GrayImage,
+    *,
+    finger: Finger = Finger.UNKNOWN,
+    impression: Impression = Impression.UNKNOWN,
+    trace: Trace | None = None,
+) -> Extraction:
+    """Extract the template of a print.
+
+    Parameters
+    ----------
+    image : GrayImage
+        At any resolution.
+    finger, impression
+        What is known of the print; goes into the template as it is.
+    trace : callable, optional
+        Called as `trace(key, value)`; see the module.
+
+    Returns
+    -------
+    Extraction
+        A white image or a photograph of something else gives one that is `rejected`.
+
+    Raises
+    ------
+    ImageTooLarge
+        More than `MOST_PIXELS` at 500 ppi: a sheet, not a print.
+    """
+    normal = resample(image)
+    _check_extent(normal)
+    mask = foreground(normal.pixels)
+    planes = network().planes(normal.pixels)
+    template = to_template(planes, finger=finger, impression=impression)
+    quality = assess(normal.pixels, mask, template)
+    template = replace(template, print_quality=quality.score)
+    if trace is not None:
+        seen = (normal.pixels, mask, planes.position, planes.direction, planes.quality)
+        for key, value in zip(_TRACED, seen, strict=True):
+            trace(key, value)
+        trace("template", asdict(template))
+        trace("quality", asdict(quality))
+    return Extraction(template, quality, normal)
+
+
+_TRACED = ("pixels", "foreground", "position", "direction", "minutia_quality")
+
+
+def _check_extent(image: GrayImage) -> None:
+    if image.pixels.size > MOST_PIXELS:
+        height, width = image.pixels.shape
+        raise ImageTooLarge(
+            f"{width} x {height} pixels at {PPI} ppi is no single print",
+            remedy="cut the prints out of the sheet",
+        )

@@ -1,0 +1,506 @@
+"""A node: one gallery, its store, its searcher, and the extraction that feeds them. Knows no network.
+
+Order of a change: the store's transaction first, the gallery in memory after, under one lock; so what was
+acknowledged is on the disk and findable, and what was deleted is neither.
+"""
+
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from enroll.leader import Leader
+from matcher import search as matching
+from matcher.calibration import shipped
+from matcher.codecs import decode, encode
+from matcher.compare import compare, prepare, score
+from matcher.cylinders import Prepared
+from matcher.fusion import fuse
+from matcher.gallery import Gallery
+from matcher.search import LocalSearcher, Match, ProbePrint
+from matcher.template import Finger
+from papilar.errors import GalleryUnknown, RequestInvalid, SubjectUnknown
+from papilar.prints import ReadPrint, assessments_of, check_count, read_prints, usable_of
+from papilar.requests import (
+    Deleted,
+    Description,
+    Duplicate,
+    Enrolled,
+    Enrollment,
+    Evidence,
+    Found,
+    Identification,
+    Outcome,
+    PartFailure,
+    PrintInput,
+    PrintMatch,
+    Rejected,
+    Repeat,
+    Threshold,
+    Verification,
+)
+from papilar.store import (
+    NewEncounter,
+    NewPrint,
+    Request,
+    Store,
+    StoredEncounter,
+    Written,
+    canonical_uuid,
+)
+
+NATIVE = "papilar-1"
+"""Form of the templates in the store: lossless."""
+
+MATCHER_VERSION = "mcc-relaxation-1"
+
+MOST_PRINTS = 40
+DUPLICATE_FPIR = 1e-3
+"""Rate of new persons taken for known ones that the search before an enrolment is set for."""
+
+_SEAL_AFTER = 5_000
+
+_log = logging.getLogger(__name__)
+
+
+class _Side(NamedTuple):
+    """A reference print of a verification."""
+
+    encounter: str
+    ordinal: int
+    finger: Finger
+    prepared: Prepared
+
+
+class _Directory:
+    """The store, as a search sees it."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def owners(self, rows: Collection[int]) -> Mapping[int, matching.Owner]:
+        """Return the owner of each row that exists."""
+        return {
+            row: matching.Owner(o.subject_id, o.encounter_id, o.finger)
+            for row, o in self._store.owners(rows).items()
+        }
+
+    def rows_of(self, encounters: Collection[str]) -> Collection[int]:
+        """Return the rows of all prints of these encounters."""
+        return self._store.rows_of(encounters)
+
+
+class Node:
+    """Enrols into, searches and describes one gallery.
+
+    Parameters
+    ----------
+    folder : Path
+        The gallery.
+    create : bool
+        Make it where there is none.
+    name : str
+        Of the gallery; by default the folder's.
+    keep_images : bool
+        Keep each print's image (500 ppi, PNG) in the store, for examiners to see candidates.
+    shortlist : int
+        Prints compared in full for each print of a probe.
+
+    Raises
+    ------
+    GalleryUnknown, GalleryLocked, GalleryTooNew, GalleryCorrupt, StorageFull, StorageUnavailable
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        create: bool = False,
+        name: str = "",
+        keep_images: bool = True,
+        shortlist: int = matching.SHORTLIST,
+    ) -> None:
+        self._store = Store.open(folder, create=create, name=name, facts={"extractor": Leader.version})
+        try:
+            alive = self._store.live_rows()
+            self._gallery = Gallery(folder / "segments", alive)
+            self._replay(alive)
+        except BaseException:
+            self._store.close()
+            raise
+        self._searcher = LocalSearcher(self._gallery, _Directory(self._store), shortlist=shortlist)
+        self._calibration = shipped()
+        self._keep_images = keep_images
+        self._changing = threading.Lock()
+
+    def close(self) -> None:
+        """Finish searches, seal what is in memory, erase what was deleted, let go of the gallery."""
+        self._searcher.close()
+        with self._changing:
+            self._tidy()
+            self._store.close()
+
+    def __enter__(self) -> "Node":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    # ---- enrolment
+
+    def enroll(self, new: Enrollment, *, repeat: Repeat | None = None) -> Outcome:
+        """Enrol one encounter: all or nothing.
+
+        Raises
+        ------
+        RequestInvalid, ImageError, TemplateError
+            A field or a print cannot be read; the message names its index.
+        EncounterExists, RequestConflict, EncounterErased, StorageFull, StorageUnavailable
+        """
+        check_count(new.prints)
+        if repeat is not None:
+            repeat = repeat._replace(request_id=canonical_uuid(repeat.request_id, field="request_id"))
+            kept = self._store.replay(*repeat)
+            if kept is not None:
+                return Enrolled.load(kept)
+        prints = read_prints(new.prints, keep_images=self._keep_images)
+        usable = [p for p in prints if p.assessment.accepted]
+        if not usable or (new.require_all and len(usable) < len(prints)):
+            return Rejected(tuple(p.assessment for p in prints))
+        if new.check_duplicates:
+            known = self._duplicates(new.subject_id, usable)
+            if known.candidates:
+                return known
+        return self._keep(new, prints, repeat)
+
+    def delete(self, encounter_id: str, *, repeat: Repeat | None = None) -> Deleted:
+        """Delete an encounter: at once from every search, and from the store.
+
+        Raises
+        ------
+        EncounterUnknown, RequestConflict, StorageFull, StorageUnavailable
+        """
+        encounter_id = canonical_uuid(encounter_id, field="encounter_id")
+
+        def answer(written: Written) -> bytes:
+            return b"%d %d" % (len(written.rows), written.subject_changed)
+
+        with self._changing:
+            written = self._store.delete(encounter_id, request=_request(repeat, answer))
+            self._gallery.hide(written.rows)
+        if written.repeated:
+            count, gone = (written.response or b"0 0").split()
+            return Deleted(int(count), gone == b"1")
+        return Deleted(len(written.rows), written.subject_changed)
+
+    def encounter(self, encounter_id: str, *, images: bool = False) -> StoredEncounter:
+        """Return an encounter, with its images where asked for and kept.
+
+        Raises
+        ------
+        RequestInvalid, EncounterUnknown
+        """
+        return self._store.encounter(canonical_uuid(encounter_id, field="encounter_id"), images=images)
+
+    # ---- comparison and search
+
+    def verify(
+        self,
+        probe: Sequence[PrintInput],
+        *,
+        references: Sequence[PrintInput] | None = None,
+        subject_id: str = "",
+        encounter_id: str = "",
+        target_fmr: float = 1e-3,
+        evidence: bool = False,
+    ) -> Verification:
+        """Compare a probe with prints of the request, with a subject, or with an encounter.
+
+        Raises
+        ------
+        RequestInvalid, ImageError, TemplateError, SubjectUnknown, EncounterUnknown
+        """
+        check_count(probe)
+        threshold = self._threshold_fmr(target_fmr)
+        if references is not None:
+            check_count(references)
+            brought = read_prints(references)
+            groups = [
+                [_Side("", p.assessment.ordinal, p.assessment.finger, p.prepared) for p in usable_of(brought)]
+            ]
+        else:
+            brought = []
+            groups = [self._sides(found) for found in self._encounters(subject_id, encounter_id)]
+        read = read_prints(probe)
+        best = max((self._meet(read, sides) for sides in groups), key=lambda met: met[0], default=(0.0, ()))
+        matches = best[1] if not evidence else tuple(self._explain_sides(m, read, groups) for m in best[1])
+        return Verification(
+            best[0], threshold, matches, assessments_of(read), tuple(p.assessment for p in brought)
+        )
+
+    def identify(
+        self,
+        probe: Sequence[PrintInput],
+        *,
+        limit: int = 10,
+        target_fpir: float | None = None,
+        evidence: bool = False,
+        deadline: float | None = None,
+    ) -> Identification:
+        """Search the gallery for the person whose prints these are.
+
+        Parameters
+        ----------
+        deadline : float, optional
+            `time.monotonic` instant; what was found until then is answered, incomplete.
+
+        Raises
+        ------
+        RequestInvalid, ImageError, TemplateError
+        DeadlinePassed
+            Before the search could begin.
+        """
+        check_count(probe)
+        threshold = None if target_fpir is None else self._threshold_fpir(target_fpir)
+        started = time.monotonic()
+        read = read_prints(probe, deadline=deadline)
+        extracted = time.monotonic()
+        usable = usable_of(read)
+        if not usable:
+            return _unsearched(read, threshold, timedelta(seconds=extracted - started))
+        result = self._searcher.search(
+            [ProbePrint(p.assessment.finger, p.prepared) for p in usable],
+            limit=limit,
+            least=None if threshold is None else threshold.score,
+            deadline=deadline,
+        )
+        found = self._found(result.candidates, usable, evidence=evidence)
+        return Identification(
+            found,
+            result.searched,
+            result.compared,
+            tuple(PartFailure("gallery", "DEADLINE_PASSED", text) for text in result.failures),
+            threshold,
+            assessments_of(read),
+            timedelta(seconds=extracted - started),
+            timedelta(seconds=time.monotonic() - extracted),
+        )
+
+    # ---- about the gallery
+
+    @property
+    def name(self) -> str:
+        """Name of the gallery."""
+        return self._store.gallery.name
+
+    def check_name(self, name: str) -> None:
+        """Raise `GalleryUnknown` unless `name` is empty or this gallery's."""
+        if name not in ("", self.name):
+            raise GalleryUnknown(
+                f"this node has no gallery of the name that was asked for, it has '{self.name}'",
+                remedy="leave the name empty, or ask the node that has it",
+            )
+
+    @property
+    def calibration(self) -> str:
+        """Which calibration turns scores into likelihood ratios."""
+        return self._calibration.id
+
+    def describe(self) -> Description:
+        """Return what the gallery is and holds."""
+        gallery, counts = self._store.gallery, self._store.counts()
+        return Description(
+            gallery.name,
+            gallery.created.timestamp(),
+            gallery.schema_version,
+            gallery.facts,
+            *counts,
+            keeps_images=self._keep_images,
+        )
+
+    # ---- enrolment
+
+    def _duplicates(self, subject_id: str, usable: Sequence[ReadPrint]) -> Duplicate:
+        threshold = self._threshold_fpir(DUPLICATE_FPIR)
+        probe = [ProbePrint(p.assessment.finger, p.prepared) for p in usable]
+        result = self._searcher.search(probe, limit=10, least=threshold.score)
+        others = [c for c in result.candidates if c.subject != subject_id]
+        return Duplicate(self._found(others, usable, evidence=False), threshold)
+
+    def _keep(self, new: Enrollment, prints: Sequence[ReadPrint], repeat: Repeat | None) -> Enrolled:
+        usable = [p for p in prints if p.assessment.accepted]
+        encounter = NewEncounter(
+            new.subject_id or str(uuid.uuid4()),
+            canonical_uuid(new.encounter_id, field="encounter_id") if new.encounter_id else str(uuid.uuid4()),
+            tuple(_new_print(p) for p in usable),
+            new.missing,
+        )
+        enrolled = Enrolled(encounter.subject_id, encounter.encounter_id, assessments_of(prints))
+        with self._changing:
+            written = self._store.enroll(encounter, request=_request(repeat, lambda _: enrolled.dump()))
+            if written.repeated and written.response is not None:
+                return Enrolled.load(written.response)
+            for row, one in zip(written.rows, usable, strict=True):
+                self._gallery.add(row, one.prepared)
+            if self._gallery.live_rows >= _SEAL_AFTER:
+                self._tidy()
+        return enrolled
+
+    def _replay(self, alive: NDArray[np.int64]) -> None:
+        """Add what the sealed segments lack; erase from them what the store no longer has."""
+        missing = set(self._gallery.missing(alive))
+        if missing:
+            for stored in self._store.templates(after_row=min(missing) - 1):
+                if stored.row in missing:
+                    self._gallery.add(stored.row, prepare(decode(stored.template)[0]))
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """Seal and compact. Both are derived data: when the disk is full, memory and store still have all."""
+        try:
+            self._gallery.compact()
+            self._gallery.seal()
+        except OSError as error:
+            _log.warning(
+                "segments were not written (%s); the gallery stays complete in memory", error.strerror
+            )
+
+    # ---- scores
+
+    def _threshold_fpir(self, rate: float) -> Threshold:
+        if not 0.0 < rate <= 1.0:
+            raise RequestInvalid(f"a target FPIR of {rate:g}", remedy="state one over 0 and at most 1")
+        if rate == 1.0:
+            return Threshold(-np.inf, rate, self._calibration.id)
+        least = matching.threshold(self._calibration, target_fpir=rate, gallery_size=len(self._gallery))
+        return Threshold(least, rate, self._calibration.id)
+
+    def _threshold_fmr(self, rate: float) -> Threshold:
+        if not 0.0 < rate <= 0.1:
+            raise RequestInvalid(f"a target FMR of {rate:g}", remedy="state one over 0 and at most 0.1")
+        rate = min(rate, self._calibration.tail_rate)
+        return Threshold(self._calibration.threshold(rate), rate, self._calibration.id)
+
+    # ---- answers
+
+    def _found(
+        self, candidates: Iterable[matching.Candidate], usable: Sequence[ReadPrint], *, evidence: bool
+    ) -> tuple[Found, ...]:
+        candidates = list(candidates)
+        owners = self._store.owners(m.row for c in candidates for m in c.matches)
+        return tuple(
+            Found(
+                c.rank,
+                c.subject,
+                c.encounter,
+                c.score,
+                tuple(
+                    self._match(m, usable, owners[m.row].ordinal, owners[m.row].finger, c.encounter, evidence)
+                    for m in sorted(c.matches, key=lambda m: -m.score)
+                    if m.row in owners
+                ),
+            )
+            for c in candidates
+        )
+
+    def _match(
+        self,
+        match: Match,
+        usable: Sequence[ReadPrint],
+        ordinal: int,
+        finger: Finger,
+        encounter: str,
+        evidence: bool,
+    ) -> PrintMatch:
+        one = usable[match.probe]
+        reference = self._gallery.prepared(match.row) if evidence else None
+        why = (
+            None if reference is None else Evidence(compare(one.prepared, reference), one.prepared, reference)
+        )
+        return PrintMatch(one.assessment.ordinal, encounter, ordinal, finger, match.score, why)
+
+    # ---- verification
+
+    def _encounters(self, subject_id: str, encounter_id: str) -> Sequence[StoredEncounter]:
+        if bool(subject_id) == bool(encounter_id):
+            raise RequestInvalid("no reference", remedy="send prints, a subject_id or an encounter_id")
+        if encounter_id:
+            return (self.encounter(encounter_id),)
+        found = self._store.encounters_of(subject_id)
+        if not found:
+            raise SubjectUnknown("there is no such subject", remedy="check the id; it may be deleted")
+        return found
+
+    def _sides(self, encounter: StoredEncounter) -> list[_Side]:
+        prepared = ((p, self._gallery.prepared(p.row)) for p in encounter.prints)
+        return [
+            _Side(encounter.encounter_id, p.ordinal, p.finger, ready)
+            for p, ready in prepared
+            if ready is not None
+        ]
+
+    def _meet(
+        self, probe: Sequence[ReadPrint], sides: Sequence[_Side]
+    ) -> tuple[float, tuple[PrintMatch, ...]]:
+        usable = usable_of(probe)
+        scores = np.zeros((len(usable), len(sides)))
+        allowed = np.zeros(scores.shape, bool)
+        for i, one in enumerate(usable):
+            for j, side in enumerate(sides):
+                if matching.may_meet(one.assessment.finger, side.finger):
+                    allowed[i, j] = True
+                    scores[i, j] = score(one.prepared, side.prepared)
+        fused = fuse(scores, allowed)
+        pairs = sorted(fused.pairs.tolist(), key=lambda pair: -scores[pair[0], pair[1]])
+        matches = tuple(
+            PrintMatch(
+                usable[i].assessment.ordinal,
+                sides[j].encounter,
+                sides[j].ordinal,
+                sides[j].finger,
+                float(scores[i, j]),
+            )
+            for i, j in pairs
+        )
+        return fused.score, matches
+
+    def _explain_sides(
+        self, match: PrintMatch, probe: Sequence[ReadPrint], groups: Iterable[Sequence[_Side]]
+    ) -> PrintMatch:
+        one = probe[match.probe].prepared
+        (side,) = (s for sides in groups for s in sides if (s.encounter, s.ordinal) == match[1:3])
+        return match._replace(evidence=Evidence(compare(one, side.prepared), one, side.prepared))
+
+
+def _new_print(one: ReadPrint) -> NewPrint:
+    return NewPrint(
+        one.template.finger,
+        one.template.impression,
+        encode(one.template, NATIVE),
+        len(one.template),
+        one.assessment.quality,
+        one.sha256,
+        one.png,
+    )
+
+
+def _request(repeat: Repeat | None, answer: Callable[[Written], bytes]) -> Request | None:
+    if repeat is None:
+        return None
+    return Request(canonical_uuid(repeat.request_id, field="request_id"), repeat.digest, answer)
+
+
+def _unsearched(
+    read: Sequence[ReadPrint], threshold: Threshold | None, extraction: timedelta
+) -> Identification:
+    failure = PartFailure(
+        "probe", "PROBE_REJECTED", "no print of the probe is good enough to search with; see the advice"
+    )
+    return Identification((), 0, 0, (failure,), threshold, assessments_of(read), extraction, timedelta())

@@ -1,0 +1,114 @@
+"""The prints of a request, read: image or template record -> assessment, template, prepared template."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from enroll.image import encode_png, read_image
+from enroll.pipeline import extract
+from enroll.quality import ADVICE
+from matcher.codecs import decode
+from matcher.cylinders import Prepared, prepare
+from matcher.errors import InvalidInput, TemplateError
+from matcher.template import Finger, Impression, Template
+from papilar.errors import DeadlinePassed, RequestInvalid
+from papilar.requests import Assessment, PrintInput
+
+MOST_PRINTS = 40
+
+
+class ReadPrint(NamedTuple):
+    """A print of a request, read; `png` is its image at 500 ppi where it has one and that was asked for."""
+
+    assessment: Assessment
+    template: Template
+    prepared: Prepared
+    sha256: bytes | None
+    png: bytes | None
+
+
+def read_prints(
+    prints: Sequence[PrintInput], *, keep_images: bool = False, deadline: float | None = None
+) -> list[ReadPrint]:
+    """Read all prints of a request.
+
+    Parameters
+    ----------
+    prints : sequence of PrintInput
+    keep_images : bool
+        Also give each image at 500 ppi as PNG.
+    deadline : float, optional
+        `time.monotonic` instant.
+
+    Raises
+    ------
+    RequestInvalid, ImageError, TemplateError
+        The message names the print's index.
+    DeadlinePassed
+    """
+    read = []
+    for index, given in enumerate(prints):
+        if deadline is not None and time.monotonic() >= deadline:
+            raise DeadlinePassed(
+                f"the deadline passed with {index} of {len(prints)} prints read", remedy="allow more time"
+            )
+        try:
+            read.append(_read(index, given, keep_images))
+        except InvalidInput as error:
+            raise type(error)(f"print {index}: {error.cause}", remedy=error.remedy) from error
+    return read
+
+
+def check_count(prints: Sequence[PrintInput]) -> None:
+    """Raise `RequestInvalid` for no print or too many."""
+    if not 1 <= len(prints) <= MOST_PRINTS:
+        raise RequestInvalid(f"{len(prints)} prints", remedy=f"send 1 to {MOST_PRINTS}")
+
+
+def _read(index: int, given: PrintInput, keep_image: bool) -> ReadPrint:
+    if given.image is not None:
+        return _read_image(index, given, given.image, keep_image)
+    if given.template is not None:
+        return _read_template(index, given, given.template)
+    raise RequestInvalid("neither an image nor a template", remedy="send one of the two")
+
+
+def _read_image(index: int, given: PrintInput, data: bytes, keep_image: bool) -> ReadPrint:
+    image = read_image(data, ppi=given.ppi)
+    found = extract(image, finger=given.finger, impression=given.impression or Impression.UNKNOWN)
+    reasons = tuple((str(reason), ADVICE[reason]) for reason in found.quality.reasons)
+    assessment = Assessment(
+        index, given.finger, not found.rejected, found.quality.score, reasons, len(found.template)
+    )
+    png = encode_png(found.image) if keep_image else None
+    return ReadPrint(assessment, found.template, prepare(found.template), bytes.fromhex(image.sha256), png)
+
+
+def _read_template(index: int, given: PrintInput, data: bytes) -> ReadPrint:
+    views = decode(data)
+    wanted = [v for v in views if v.finger == given.finger] or views
+    if given.finger == Finger.UNKNOWN and len(views) > 1:
+        raise TemplateError(
+            f"{len(views)} views and no finger position", remedy="state which finger is meant"
+        )
+    template = wanted[0]
+    if given.finger != Finger.UNKNOWN:
+        template = replace(template, finger=given.finger)
+    if given.impression is not None:
+        template = replace(template, impression=given.impression)
+    prepared = prepare(template)
+    usable = len(prepared.minutia) >= 2
+    reasons = () if usable else (("TOO_FEW_MINUTIAE", "too few minutiae to compare: send the image instead"),)
+    assessment = Assessment(index, template.finger, usable, template.print_quality, reasons, len(template))
+    return ReadPrint(assessment, template, prepared, None, None)
+
+
+def usable_of(prints: Sequence[ReadPrint]) -> list[ReadPrint]:
+    """Return the prints that are good enough to be used."""
+    return [p for p in prints if p.assessment.accepted]
+
+
+def assessments_of(prints: Sequence[ReadPrint]) -> tuple[Assessment, ...]:
+    """Return what became of each print."""
+    return tuple(p.assessment for p in prints)

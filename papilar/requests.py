@@ -1,0 +1,217 @@
+"""What a node is asked and what it answers: plain values, between the contract and the node."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+from matcher.compare import Comparison
+from matcher.cylinders import Prepared
+from matcher.template import Finger, Impression
+from papilar.store import MissingFinger
+
+
+@dataclass(frozen=True, slots=True)
+class PrintInput:
+    """One print as a caller sends it: an image file or a template record.
+
+    Attributes
+    ----------
+    finger : Finger
+    impression : Impression or None
+        None where it is not stated; a template's is then what its record says.
+    image : bytes or None
+        The file as it is.
+    ppi : float or None
+        Resolution of the image, where the caller states one.
+    template : bytes or None
+        Record of any format of `matcher.codecs`.
+    """
+
+    finger: Finger = Finger.UNKNOWN
+    impression: Impression | None = None
+    image: bytes | None = field(default=None, repr=False)
+    ppi: float | None = None
+    template: bytes | None = field(default=None, repr=False)
+
+
+class Assessment(NamedTuple):
+    """What became of one print of a request.
+
+    `ordinal` is its place in the request; `reasons` are pairs of a stable word and an advice in English; `quality` is None where there was no image.
+    """
+
+    ordinal: int
+    finger: Finger
+    accepted: bool
+    quality: int | None
+    reasons: tuple[tuple[str, str], ...]
+    minutiae: int
+
+
+class Threshold(NamedTuple):
+    """A score, and the false-match or false-positive rate it stands for under a calibration."""
+
+    score: float
+    rate: float
+    calibration: str
+
+
+class PrintMatch(NamedTuple):
+    """One print of the probe against one of the reference.
+
+    `encounter` is empty where the request brought the reference; `ordinal` is the reference print's place in
+    its encounter or in the request.
+    """
+
+    probe: int
+    encounter: str
+    ordinal: int
+    finger: Finger
+    score: float
+    evidence: "Evidence | None" = None
+
+
+class Evidence(NamedTuple):
+    """Why two prints are held to be alike: `comparison.pairs` index the minutiae of the two."""
+
+    comparison: Comparison
+    probe: Prepared
+    reference: Prepared
+
+
+class Found(NamedTuple):
+    """A candidate as it is answered."""
+
+    rank: int
+    subject: str
+    encounter: str
+    score: float
+    matches: tuple[PrintMatch, ...]
+
+
+# ---- enrolment
+
+
+@dataclass(frozen=True, slots=True)
+class Enrollment:
+    """An encounter to be enrolled; `subject_id` and `encounter_id` may be empty for new ones."""
+
+    prints: tuple[PrintInput, ...]
+    subject_id: str = ""
+    encounter_id: str = ""
+    missing: tuple[MissingFinger, ...] = ()
+    check_duplicates: bool = False
+    require_all: bool = False
+
+
+class Repeat(NamedTuple):
+    """What makes a change safe to repeat: the caller's UUID and a hash of all the request holds."""
+
+    request_id: str
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """The encounter is in the gallery, on the disk and findable; `repeated` when it was before the call."""
+
+    subject_id: str
+    encounter_id: str
+    prints: tuple[Assessment, ...]
+    repeated: bool = False
+
+    def dump(self) -> bytes:
+        """Return the answer as it is kept for a repeat: identifiers and quality, nothing biometric."""
+        return json.dumps(asdict(self) | {"prints": [list(p) for p in self.prints]}).encode()
+
+    @classmethod
+    def load(cls, data: bytes) -> "Enrolled":
+        """Return the answer to a repeat of the call that `dump` was kept for."""
+        kept: Mapping[str, Any] = json.loads(data)
+        prints = tuple(
+            Assessment(i, Finger(finger), accepted, quality, tuple((r[0], r[1]) for r in reasons), minutiae)
+            for i, finger, accepted, quality, reasons, minutiae in kept["prints"]
+        )
+        return cls(kept["subject_id"], kept["encounter_id"], prints, repeated=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Too poor to enrol; nothing was kept."""
+
+    prints: tuple[Assessment, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """The person seems to be in the gallery as another subject; nothing was kept."""
+
+    candidates: tuple[Found, ...]
+    threshold: Threshold
+
+
+Outcome = Enrolled | Rejected | Duplicate
+
+
+class Deleted(NamedTuple):
+    """What a deletion removed."""
+
+    prints: int
+    subject_deleted: bool
+
+
+# ---- comparison and search
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """The outcome of a comparison 1:1; no `matches` where no finger is on both sides."""
+
+    score: float
+    threshold: Threshold
+    matches: tuple[PrintMatch, ...]
+    probe: tuple[Assessment, ...]
+    references: tuple[Assessment, ...]
+
+    @property
+    def reached(self) -> bool:
+        """Whether something was compared and the score reaches the threshold."""
+        return bool(self.matches) and self.score >= self.threshold.score
+
+
+class PartFailure(NamedTuple):
+    """A part of a search that was not done: which, the reason's stable word, and what to do."""
+
+    part: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Identification:
+    """The outcome of a search 1:N."""
+
+    candidates: tuple[Found, ...]
+    searched: int
+    compared: int
+    failures: tuple[PartFailure, ...]
+    threshold: Threshold | None
+    probe: tuple[Assessment, ...]
+    extraction_time: timedelta
+    search_time: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What a gallery is and holds."""
+
+    name: str
+    created: float
+    format_version: int
+    facts: Mapping[str, str]
+    subjects: int
+    encounters: int
+    prints: int
+    keeps_images: bool
