@@ -1,14 +1,14 @@
 """Errors of reading images: the branch of `matcher.errors.InvalidInput` that `enroll` adds.
 
-    InvalidInput
-    └── ImageError
-        ├── ImageEmpty                 no bytes at all
-        ├── ImageFormatUnknown         the bytes are of no image format that is read here
-        ├── ImageTruncated             the file ends early, or its data is damaged
-        ├── ImageTooLarge              refused by its header, before a pixel is decoded
-        ├── ImageTooSmall
-        ├── ResolutionUnknown          no resolution in the file and none given
-        └── ResolutionImplausible      the file states one that no fingerprint scanner has
+InvalidInput
+└── ImageError
+    ├── ImageEmpty                 no bytes at all
+    ├── ImageFormatUnknown         the bytes are of no image format that is read here
+    ├── ImageTruncated             the file ends early, or its data is damaged
+    ├── ImageTooLarge              refused by its header, before a pixel is decoded
+    ├── ImageTooSmall
+    ├── ResolutionUnknown          no resolution in the file and none given
+    └── ResolutionImplausible      the file states one that no fingerprint scanner has
 """
 
 from matcher.errors import InvalidInput

@@ -39,7 +39,8 @@ class PrintInput:
 class Assessment(NamedTuple):
     """What became of one print of a request.
 
-    `ordinal` is its place in the request; `reasons` are pairs of a stable word and an advice in English; `quality` is None where there was no image.
+    `ordinal` is its place in the request; `reasons` are pairs of a stable word and an advice in English;
+    `quality` is None where there was no image.
     """
 
     ordinal: int

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from types import MappingProxyType
+from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -159,9 +160,7 @@ def to_assessments(prints: Iterable[Assessment]) -> list[types_pb2.PrintAssessme
     return [to_assessment(one) for one in prints]
 
 
-def to_outcome(
-    outcome: Outcome,
-) -> dict[str, enrollment_pb2.Enrolled | enrollment_pb2.Rejected | enrollment_pb2.Duplicate]:
+def to_outcome(outcome: Outcome) -> dict[str, Any]:
     """Write an enrolment's outcome, under the name of the field it goes into."""
     match outcome:
         case Enrolled(subject, encounter, prints):

@@ -176,13 +176,15 @@ def pair_count(fewer, p):
     )
 
 
-def relaxed_score(similar, a, b, turn, p):
+def relaxed_score(similar, a, b, turn, p, favour=1):
+    """Of equal gains (to nine digits) the worthier pairs are taken, or with `favour` -1 the others."""
     pairs, worth = best_pairs(similar, a, b, turn, p)
     if len(pairs) < 2:
         return 0.0
     relaxed = relax(worth, compatibility(a, b, pairs, p), p.rounds, p.keep)
     wanted = pair_count(min(len(a), len(b)), p)
-    best = sorted(range(len(pairs)), key=lambda s: -relaxed[s] / worth[s])[:wanted]
+    ranks = [(-round(relaxed[s] / worth[s], 9), -favour * relaxed[s], s) for s in range(len(pairs))]
+    best = [s for _, _, s in sorted(ranks)[:wanted]]
     return sum(relaxed[s] for s in best) / wanted
 
 

@@ -20,7 +20,6 @@ from matcher.compare import Transform
 from matcher.errors import InvalidInput
 from matcher.template import PPI, Template
 from papilar.picture.drawing import (
-    KINDS,
     STYLE,
     UNMATCHED,
     Overlay,
@@ -32,6 +31,7 @@ from papilar.picture.drawing import (
     circle,
     fit,
     ink,
+    kinds,
     legend,
     paper,
     png,
@@ -85,7 +85,7 @@ def draw_minutiae(image: GrayImage, template: Template) -> bytes:
     """
     style = STYLE
     ground = _ground(image, template)
-    panel = fit([ground.size], style.print_width, style)[0]
+    panel = fit([template.size], style.print_width, style)[0]
     width = max(style.least_width, panel.width + 2 * style.margin)
     panel = panel.moved((width - panel.width) // 2, style.margin)
     canvas = paper((width, panel.bottom + style.foot(2)), [(panel, ground)], style)
@@ -95,7 +95,7 @@ def draw_minutiae(image: GrayImage, template: Template) -> bytes:
     count = f"{len(template)} {'minutia' if len(template) == 1 else 'minutiae'} · {PPI} ppi"
     text.write((style.margin, style.foot_line(canvas.height, 2)), count, style.dark)
     scale_bar(overlay, text, panel.scale, (width - style.margin, style.foot_line(canvas.height, 2)))
-    legend(overlay, text, KINDS, (style.margin, style.foot_line(canvas.height, 1)))
+    legend(overlay, text, kinds(template), (style.margin, style.foot_line(canvas.height, 1)))
     quality_bar(overlay, text, (width - style.margin, style.foot_line(canvas.height, 1)))
     return png(overlay.onto(canvas))
 
@@ -142,18 +142,19 @@ def draw_match(
     transform and enlarged by two ridges; there is none without pairs.
     """
     style, sides = STYLE, (probe, reference)
+    entries = kinds(probe.template, reference.template)
     matched = _checked(pairs, sides, transform)
     grounds = [_ground(side.image, side.template) for side in sides]
-    panels = _placed([ground.size for ground in grounds], style)
+    panels = _placed([side.template.size for side in sides], style, lines=2 if caption else 1)
     width = max(style.least_match_width, panels[1].right + style.margin)
     height = max(panel.bottom for panel in panels) + style.foot(1)
     canvas = paper((width, height), list(zip(panels, grounds, strict=True)), style)
     overlay, text = Overlay(canvas.size, style), Text(canvas, style)
     match = _Match(sides, panels, matched, transform)
-    _headings(text, match, f"log10 LR {score:.1f} · {len(matched)} matched", caption or "")
+    _headings(text, match, f"log10 LR {round(score, 1) + 0.0:.1f} · {len(matched)} matched", caption or "")
     _draw_common(overlay, match)
     _draw_minutiae(overlay, match)
-    end = legend(overlay, text, (*KINDS, UNMATCHED), (style.margin, style.foot_line(height, 1)))
+    end = legend(overlay, text, (*entries, UNMATCHED), (style.margin, style.foot_line(height, 1)))
     if len(matched):
         area_legend(overlay, text, (end, style.foot_line(height, 1)))
     scale_bar(overlay, text, panels[0].scale, (width - style.margin, style.foot_line(height, 1)))
@@ -196,9 +197,9 @@ def _checked(pairs: ArrayLike, sides: tuple[Side, Side], transform: Transform) -
 
 
 def _ground(image: GrayImage | None, template: Template) -> Image.Image:
-    """Return the print at 500 ppi, or blank paper of its size."""
+    """Return the print at 500 ppi, or a speck of blank paper."""
     if image is None:
-        return Image.new("L", template.size, STYLE.blank[0])
+        return Image.new("L", (1, 1), STYLE.blank)
     ground = Image.fromarray(resample(image).pixels)
     apart = max(abs(one - other) for one, other in zip(ground.size, template.size, strict=True))
     if apart > max(2, 0.01 * max(ground.size)):
@@ -209,13 +210,13 @@ def _ground(image: GrayImage | None, template: Template) -> Image.Image:
     return ground
 
 
-def _placed(sizes: Sequence[tuple[int, int]], style: Style) -> list[Panel]:
+def _placed(sizes: Sequence[tuple[int, int]], style: Style, *, lines: int) -> list[Panel]:
     """Put two prints side by side under the lines of text; tiny ones in halves of the least width."""
     across = style.most_width - 2 * style.margin - style.gap
     one, other = fit(sizes, across, style)
     half = (style.least_match_width - 2 * style.margin - style.gap) // 2
     column = max(one.width, min(half, across - other.width))
-    top = style.margin + style.headline + 2 * style.text + 4 * style.row
+    top = style.margin + style.headline + lines * (style.text + style.row) + 2 * style.row
     return [one.moved(style.margin, top), other.moved(style.margin + column + style.gap, top)]
 
 
@@ -262,7 +263,10 @@ def _draw_minutiae(overlay: Overlay, match: _Match) -> None:
             overlay.minutia(match.panels[k], side.template, index, style.faint_ink, faint=True)
     ends = [match.panels[k].at(match.positions(k)) for k in (0, 1)]
     for one, other, colour in zip(*ends, colours, strict=True):
-        overlay.line(np.vstack((one, other)), ink(colour, style.link_opacity), style.link)
+        short = (other - one) * min(
+            0.5, 1.3 * match.panels[0].radius(style) / float(np.hypot(*(other - one)))
+        )
+        overlay.line(np.vstack((one + short, other - short)), ink(colour, style.link_opacity), style.link)
     for k, side in enumerate(match.sides):
         for index, colour in reversed(list(zip(match.pairs[:, k].tolist(), colours, strict=True))):
             overlay.minutia(match.panels[k], side.template, index, ink(colour))

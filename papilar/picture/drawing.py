@@ -24,8 +24,8 @@ class Style:
     most_width: int = 1600  # of the picture: a full-HD screen less the margins of a web page
     most_height: int = 1000  # of a print in it
     print_width: int = 1000  # most of the print in a picture of one
-    least_width: int = 480  # of the picture of one print, which has to carry the legend
-    least_match_width: int = 640  # the same, of two
+    least_width: int = 560  # of the picture of one print, which has to carry the legend
+    least_match_width: int = 840  # the same, of two
     most_scale: float = 2.0  # pixels of the picture to one of the print: more shows no more ridges
     supersampling: int = 3
 
@@ -43,7 +43,8 @@ class Style:
     stroke: float = 2.0
     faint_stroke: float = 1.2
     faint_size: float = 0.75  # of an unmatched minutia to a matched one
-    halo: float = 1.4  # of white around a strong symbol, each side
+    halo: float = 1.4  # of white around a symbol, each side
+    faint_halo: float = 0.7
     link: float = 1.1
     outline: float = 1.8
     reach: float = (
@@ -51,13 +52,14 @@ class Style:
     )
 
     paper: Colour = (255, 255, 255)
-    blank: Colour = (250, 250, 248)  # where a print has no image
+    blank: int = 250  # grey  # where a print has no image
     frame: Colour = (198, 202, 208)
     dark: Colour = (24, 28, 36)
     soft: Colour = (88, 94, 104)
     bleach: float = 0.22  # of white in the print, for the symbols to stand out
     halo_ink: Ink = (255, 255, 255, 215)
-    faint_ink: Ink = (70, 100, 125, 205)
+    faint_halo_ink: Ink = (255, 255, 255, 150)
+    faint_ink: Ink = (70, 100, 125, 215)
     unstated_ink: Ink = (110, 110, 110, 255)  # a minutia whose quality is not stated
     outline_ink: Ink = (0, 122, 135, 230)
     link_opacity: int = 150
@@ -161,15 +163,15 @@ class Overlay:
         self.closed(centre + radius * _OUTLINES[Kind(kind)], ink, width)
 
     def minutia(self, panel: Panel, template: Template, index: int, ink: Ink, *, faint: bool = False) -> None:
-        """Draw a symbol and its direction; a strong one on a halo of white."""
+        """Draw a symbol and its direction on a halo of white."""
         style, kind, angle = self.style, int(template.kind[index]), float(template.angle[index])
         centre = panel.at(template.xy[index])
         radius = panel.radius(style) * (style.faint_size if faint else 1.0)
         way = np.array((np.cos(angle), -np.sin(angle)))
         tick = centre + np.array((radius, radius * (1 + style.tick)))[:, None] * way
         width = style.faint_stroke if faint else style.stroke
-        strokes = [(ink, width)] if faint else [(style.halo_ink, width + 2 * style.halo), (ink, width)]
-        for colour, wide in strokes:
+        halo, around = (style.faint_halo_ink, style.faint_halo) if faint else (style.halo_ink, style.halo)
+        for colour, wide in ((halo, width + 2 * around), (ink, width)):
             self.symbol(centre, kind, radius, colour, wide)
             self.line(tick, colour, wide)
 
@@ -255,8 +257,15 @@ def quality_ink(quality: int, style: Style) -> Ink:
     return ink(ramp(np.array([1 - quality / 100]), style)[0]) if quality else style.unstated_ink
 
 
-KINDS = ((Kind.ENDING, "ending", False), (Kind.BIFURCATION, "bifurcation", False))
+_KINDS = ((Kind.ENDING, "ending", False), (Kind.BIFURCATION, "bifurcation", False))
+_OTHER = (Kind.OTHER, "other", False)
 UNMATCHED = (Kind.ENDING, "unmatched", True)
+
+
+def kinds(*templates: Template) -> tuple[tuple[Kind, str, bool], ...]:
+    """Return the entries of the legend that explain these templates."""
+    others = any((template.kind == Kind.OTHER).any() for template in templates)
+    return (*_KINDS, _OTHER) if others else _KINDS
 
 
 def legend(
