@@ -1,7 +1,7 @@
-"""Command line of the benchmarks: `python -m benchmarks run fvc`, `report` and `download`.
+"""Command line of the benchmarks: `python -m benchmarks run fvc`, `calibrate`, `report` and others.
 
-Exit codes: 0 done; 2 an argument, a data folder or a results folder is wrong, and why is said on standard
-error.
+Exit codes: 0 done; 2 an argument, a data folder or a results folder is wrong, or a node failed, and why is
+said on standard error.
 """
 
 import os
@@ -15,8 +15,9 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
-from benchmarks import datasets, report, runner, systems
-from matcher.errors import InvalidInput
+from benchmarks import calibration, datasets, extraction, identification, report, runner, systems
+from matcher import search
+from matcher.errors import PapilarError
 
 app = typer.Typer(
     help="Measure matchers on public data.",
@@ -24,7 +25,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-runs = typer.Typer(help="Run matchers and keep their raw scores.", no_args_is_help=True)
+runs = typer.Typer(help="Run what is to be measured and keep what it gave.", no_args_is_help=True)
 app.add_typer(runs, name="run")
 
 
@@ -33,17 +34,22 @@ def errors() -> Iterator[None]:
     """Turn what the caller can mend into a message and exit code 2."""
     try:
         yield
-    except InvalidInput as error:
+    except PapilarError as error:
         typer.secho(f"error: {error}", fg=typer.colors.RED, err=True)
         raise typer.Exit(2) from error
+
+
+Data = Annotated[Path, typer.Option(help="Folder of <finger>_<impression>.<ext>, or a folder of such.")]
+Out = Annotated[Path, typer.Option(help="Results folder.")]
+Ppi = Annotated[float | None, typer.Option(help="Pixels per inch, over what is known.")]
 
 
 @runs.command()
 def fvc(
     *,
-    data: Annotated[Path, typer.Option(help="Folder of <finger>_<impression>.<ext>, or a folder of such.")],
-    out: Annotated[Path, typer.Option(help="Results folder.")],
-    ppi: Annotated[float | None, typer.Option(help="Pixels per inch, over what is known.")] = None,
+    data: Data,
+    out: Out,
+    ppi: Ppi = None,
     names: Annotated[str, typer.Option("--systems", help="Systems, separated by commas.")] = "papilar,nbis",
     command: Annotated[
         list[str] | None, typer.Option(help="NAME=COMMAND or NAME:iso=COMMAND: one more system.")
@@ -52,16 +58,58 @@ def fvc(
 ) -> None:
     """Compare every pair of prints of every set, once a system."""
     with errors(), ExitStack() as stack:
-        loaded = datasets.load(data, ppi=ppi)
-        for folder in loaded.left_out:
-            typer.echo(f"left out {folder}: it holds no pairs", err=True)
+        sets = _load(data, ppi)
         more = dict(map(systems.parse_command, command or []))
         wanted = [name.strip() for name in names.split(",") if name.strip()]
         made = systems.make(wanted + [name for name in more if name not in wanted], more)
         for system in made:
             stack.callback(system.close)
-        runner.run(loaded.sets, made, out, workers=workers, track=_track)
-        typer.echo(f"{len(loaded.sets)} sets, {len(made)} systems: now python -m benchmarks report {out}")
+        runner.run(sets, made, out, workers=workers, track=_track)
+        typer.echo(f"{len(sets)} sets, {len(made)} systems: now python -m benchmarks report {out}")
+
+
+@runs.command("extraction")
+def extraction_(
+    *,
+    data: Data,
+    out: Out,
+    prints: Annotated[int, typer.Option(min=1, help="Prints of each set.")] = 3,
+) -> None:
+    """Time our LEADER graph against the naive one, and compare their minutiae."""
+    with errors():
+        summary = extraction.run(extraction.sample(data, prints), out, show=typer.echo)
+        typer.echo(f"{summary.prints} prints: now python -m benchmarks report {out}")
+
+
+@runs.command()
+def identify(
+    *,
+    data: Data,
+    out: Out,
+    ppi: Ppi = None,
+    shortlist: Annotated[
+        int, typer.Option(min=1, help="Prints that the coarse stage keeps; a smaller gallery skips it.")
+    ] = search.SHORTLIST,
+    workers: Annotated[int, typer.Option(min=1, help="Requests under way at a time.")] = 1,
+) -> None:
+    """Enrol each finger's first impression in a node and search it for all others, over gRPC."""
+    with errors():
+        folder = identification.run(_load(data, ppi), out, shortlist=shortlist, workers=workers, track=_track)
+        typer.echo(f"{folder}: now python -m benchmarks report {out}")
+
+
+@app.command()
+def calibrate(
+    *,
+    scores: Annotated[Path, typer.Option(help="Results folder of `run fvc` with system papilar.")],
+    out: Annotated[Path, typer.Option(help="File for the calibration.")] = Path("matcher/calibration.json"),
+    name: Annotated[str, typer.Option(help="Beginning of its id; a hash of the scores follows.")] = "fvc",
+) -> None:
+    """Fit the calibration to a run's raw scores, and measure it on left-out sets."""
+    with errors():
+        fitted = calibration.calibrate(calibration.load(scores), name=name)
+        calibration.save(fitted, scores, out)
+        typer.echo(f"{out}: {fitted['calibration']['id']}; see python -m benchmarks report {scores}")
 
 
 @app.command("report")
@@ -71,16 +119,15 @@ def report_(
     replicates: Annotated[int, typer.Option(min=0, help="Bootstrap replicates.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
 ) -> None:
-    """Print error rates and times, and draw DET plots into the results folder."""
+    """Print what lies in a results folder, with intervals, and draw DET plots into it."""
     with errors():
-        found = report.load(results)
-        figures = {"environment": report.environment(results)}
-        figures |= report.build(found, replicates=replicates, seed=seed)
+        figures = report.measure(results, replicates=replicates, seed=seed)
         if json_file is not None:
             runner.write_atomic(json_file, runner.dumps(figures))
         console = Console() if sys.stdout.isatty() else Console(width=160)
-        console.print(report.table(figures))
-        for path in report.plot(found, results):
+        for table in report.tables(figures):
+            console.print(table)
+        for path in report.plot(report.load(results), results):
             typer.echo(f"drew {path}")
 
 
@@ -96,6 +143,20 @@ def download(
     with errors():
         for each in downloads.NAMES if name == "all" else (name,):
             typer.echo(f"{each}: {downloads.download(each, into, check_digest=digest)}")
+
+
+def _load(data: Path, ppi: float | None) -> tuple[datasets.PrintSet, ...]:
+    """Find the sets, and say which folders were taken for one and which were not."""
+    loaded = datasets.load(data, ppi=ppi)
+    for each in loaded.sets:
+        resolution = "each file's own" if each.ppi is None else f"{each.ppi:g}"
+        fingers = len({one.finger for one in each.prints})
+        typer.echo(
+            f"set {each.name}: {fingers} fingers, {len(each.prints)} prints, ppi {resolution}", err=True
+        )
+    for folder in loaded.left_out:
+        typer.echo(f"left out {folder}: too few of its fingers have two impressions", err=True)
+    return loaded.sets
 
 
 def _track(items: Iterable[Any], what: str, count: int) -> Iterable[Any]:

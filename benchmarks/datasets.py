@@ -1,7 +1,10 @@
 """Folders of prints: which files are prints of which finger, and what is known of public sets.
 
 "FVC-style" means a folder of `<finger>_<impression>.<ext>`, where the finger is all before the last
-underscore. Nothing here opens an image.
+underscore. A folder that is named itself is a set when it holds a mated and a non-mated pair. Of the folders
+below one that is named, those are sets in which also most fingers have two impressions or more: a folder of
+single prints, some of whose names look alike, is left out, and named to the caller. Nothing here opens an
+image.
 """
 
 import hashlib
@@ -124,7 +127,7 @@ class PrintSet:
 
 
 class Loaded(NamedTuple):
-    """The sets of a folder, and the folders in it that hold prints but no pairs."""
+    """The sets of a folder, and the folders in it that hold prints but are no sets."""
 
     sets: tuple[PrintSet, ...]
     left_out: tuple[str, ...]
@@ -156,11 +159,11 @@ def load(data: Path, *, ppi: float | None = None) -> Loaded:
         raise InvalidInput(
             f"no prints in {data}", remedy="name the files <finger>_<impression>.<ext>, as 101_1.tif"
         )
-    paired = {folder: prints for folder, prints in found.items() if _has_pairs(prints)}
+    paired = {f: prints for f, prints in found.items() if _is_set(prints, named=f == root)}
     if not paired:
         raise InvalidInput(
             f"no pairs to compare in {data}",
-            remedy="a set needs two fingers, and two impressions of at least one of them",
+            remedy="a set needs two fingers or more, and two impressions of most of them",
         )
     names = _names(list(paired))
     sets = tuple(PrintSet(names[f], resolution(f) if ppi is None else ppi, p) for f, p in paired.items())
@@ -225,9 +228,10 @@ def _prints(folder: Path) -> tuple[Print, ...]:
     return tuple(sorted(prints, key=lambda each: (natural(each.finger), natural(each.impression))))
 
 
-def _has_pairs(prints: tuple[Print, ...]) -> bool:
+def _is_set(prints: tuple[Print, ...], *, named: bool) -> bool:
     counts = [len(list(group)) for _, group in groupby(prints, key=lambda each: each.finger)]
-    return len(counts) > 1 and max(counts) > 1
+    mated = sum(count > 1 for count in counts)
+    return len(counts) > 1 and (mated > 0 if named else mated > len(counts) / 2)
 
 
 def _competition(folder: Path) -> str | None:

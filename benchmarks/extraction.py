@@ -1,7 +1,7 @@
 """Speed and fidelity of our LEADER graph, against the usual conversion of the same weights by tf2onnx.
 
-`python -m benchmarks.extraction --data FOLDER` times both on the same prints in the same run, in turn, each
-on one core, and counts the minutiae that both find.
+`python -m benchmarks run extraction` times both on the same prints in the same run, in turn, each on one
+core, and counts the minutiae that both find.
 """
 
 import json
@@ -11,20 +11,23 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from statistics import median
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnxruntime
-import typer
 from numpy.typing import NDArray
 
 from benchmarks import datasets
+from benchmarks.runner import dumps, environment, write_atomic
 from enroll import leader
 from enroll.image import read_image, resample
 from enroll.leader import Planes
 from enroll.minutiae import to_template
 from matcher.errors import InvalidInput
 from matcher.template import Template
+
+FILE = "extraction.json"
+"""Name of the figures in the results folder."""
 
 Extractor = Callable[[NDArray[np.uint8]], Planes]
 
@@ -181,8 +184,10 @@ def summarise(rows: list[Row]) -> Summary:
     return Summary(len(rows), min(ratios), median(ratios), *times, naive_n, min(shares))
 
 
-def run(images: Iterable[NamedPrint], out: Path | None = None) -> Summary:
-    """Measure all `images`, print a line for each, and keep the figures in `out` (JSON).
+def run(
+    images: Iterable[NamedPrint], out: Path | None = None, *, show: Callable[[str], None] = print
+) -> Summary:
+    """Measure all `images`, show a line for each, and keep the figures in the folder `out`.
 
     Raises
     ------
@@ -193,13 +198,19 @@ def run(images: Iterable[NamedPrint], out: Path | None = None) -> Summary:
     rows = []
     for image in images:
         rows.append(measure(image, theirs, ours))
-        print(_line(rows[-1]), flush=True)
+        show(_line(rows[-1]))
     if not rows:
         raise InvalidInput("no prints of known resolution", remedy="give --data a folder of FVC sets")
     summary = summarise(rows)
     if out is not None:
-        out.write_text(json.dumps(_report(rows, summary), indent=1) + "\n")
+        write_atomic(out / FILE, dumps(_report(rows, summary)))
     return summary
+
+
+def load(results: Path) -> dict[str, Any] | None:
+    """Return the figures in a results folder, or None where there are none."""
+    path = results / FILE
+    return json.loads(path.read_bytes()) if path.is_file() else None
 
 
 def _line(row: Row) -> str:
@@ -216,26 +227,5 @@ def _report(rows: list[Row], summary: Summary) -> dict[str, Any]:
         "parameters": asdict(DEFAULT),
         "summary": asdict(summary),
         "prints": [asdict(row) for row in rows],
+        "environment": environment(),
     }
-
-
-def main(
-    *,
-    data: Annotated[Path, typer.Option(help="Folder of FVC sets.")],
-    out: Annotated[Path | None, typer.Option("--json", help="File for the figures.")] = None,
-    prints: Annotated[int, typer.Option(min=1, help="Prints of each set.")] = 3,
-) -> None:
-    """Time our LEADER graph against the naive one, and compare their minutiae."""
-    try:
-        summary = run(sample(data, prints), out)
-    except InvalidInput as error:
-        typer.secho(f"error: {error}", fg=typer.colors.RED, err=True)
-        raise typer.Exit(2) from error
-    typer.echo(
-        f"{summary.prints} prints: ratio min {summary.ratio_min:.2f}, median {summary.ratio_median:.2f}; "
-        f"{summary.agreement:.2%} of {summary.minutiae} minutiae in common"
-    )
-
-
-if __name__ == "__main__":
-    typer.run(main)

@@ -1,4 +1,8 @@
-"""Report: raw scores on disk to error rates with intervals, a table, DET plots and JSON. No matcher is run.
+"""Report: what runs left on disk to rates with intervals, tables, DET plots and JSON. No matcher is run.
+
+A results folder may hold a 1:1 run (`fvc`), the calibration's report, identifications and the measure of the
+extraction; what is there is shown. This module measures the first; see `calibration`, `identification` and
+`extraction` for the others.
 
 The figures are over the all-impostor list: every pair of impressions of one finger is mated, every pair of
 impressions of two fingers non-mated. `fvc_eer` alone is over FVC's own list, where the non-mated pairs are
@@ -15,7 +19,7 @@ ZeroFMR, and of FMRx where few non-mated pairs exceed the threshold, lean to the
 import csv
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
@@ -24,7 +28,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from benchmarks import metrics
+from benchmarks import calibration, extraction, identification, metrics
 from benchmarks.datasets import natural, split_name
 from benchmarks.metrics import Estimate, Floats, Scores
 from benchmarks.runner import write_atomic
@@ -78,20 +82,54 @@ Results = dict[str, dict[str, Result]]
 """Results by set, then system."""
 
 
-def load(results: Path) -> Results:
-    """Read every result under a folder.
+def measure(results: Path, *, replicates: int = 1000, seed: int = 0) -> dict[str, Any]:
+    """Measure all that lies in a results folder.
+
+    Parameters
+    ----------
+    results : Path
+    replicates, seed : int
+        Of the bootstrap.
+
+    Returns
+    -------
+    dict
+        What `build` returns and `environment`, where there is a 1:1 run; `calibration`, `identification` (by
+        shortlist) and `extraction` where there are such.
 
     Raises
     ------
     InvalidInput
         The folder does not exist or holds no results, or a result is damaged.
     """
+    found = load(results)
+    figures: dict[str, Any] = {}
+    if found:
+        figures |= {"environment": environment(results)} | build(found, replicates=replicates, seed=seed)
+    figures["calibration"] = calibration.load_report(results)
+    figures["identification"] = {
+        name: identification.measure(about, searches, replicates=replicates, seed=seed)
+        for name, (about, searches) in identification.load(results).items()
+    }
+    figures["extraction"] = extraction.load(results)
+    figures = {name: section for name, section in figures.items() if section or name == "environment"}
+    if not figures:
+        raise InvalidInput(f"no results in {results}", remedy="name the folder that --out of a run named")
+    return figures
+
+
+def load(results: Path) -> Results:
+    """Read every result of a 1:1 run under a folder; empty where there are none.
+
+    Raises
+    ------
+    InvalidInput
+        A result is damaged.
+    """
     found: Results = {}
     for path in sorted(results.glob("*/*/run.json"), key=lambda path: natural(str(path))):
-        result = _load(path.parent)
-        found.setdefault(path.parent.parent.name, {})[path.parent.name] = result
-    if not found:
-        raise InvalidInput(f"no results in {results}", remedy="name the folder that --out of a run named")
+        if path.parent.parent.name != identification.FOLDER:
+            found.setdefault(path.parent.parent.name, {})[path.parent.name] = _load(path.parent)
     return found
 
 
@@ -145,8 +183,20 @@ def environment(results: Path) -> Any:
     return _json(path) if path.is_file() else None
 
 
+def tables(figures: Mapping[str, Any]) -> Iterator[Table]:
+    """Yield a table for each section that is there."""
+    if "sets" in figures:
+        yield table(figures)
+    if "calibration" in figures:
+        yield calibration_table(figures["calibration"])
+    for section in figures.get("identification", {}).values():
+        yield identification_table(section)
+    if "extraction" in figures:
+        yield extraction_table(figures["extraction"]["summary"])
+
+
 def table(report: Mapping[str, Any]) -> Table:
-    """Lay a report out for a terminal: percent, milliseconds, microseconds."""
+    """Lay the 1:1 figures out for a terminal: percent, milliseconds, microseconds."""
     grid = Table(title="Error rates in percent, all-impostor list, 95 % bootstrap intervals by finger")
     for heading in ("set", "system"):
         grid.add_column(heading, no_wrap=True)
@@ -159,6 +209,51 @@ def table(report: Mapping[str, Any]) -> Table:
     return grid
 
 
+def calibration_table(section: Mapping[str, Any]) -> Table:
+    """Lay out what was measured of each set by the calibration fitted to the others."""
+    rates = [each["stated_fmr"] for each in section["pooled"]["thresholds"]]
+    headings = [f"FMR, stated {rate:g}" for rate in rates]
+    grid = _grid(
+        f"Calibration {section['calibration']['id']}: each set by a fit to the others",
+        ["set", "mated", "non-mated", "Cllr bits", "Cllr_min", *headings],
+    )
+    for name, entry in {**section["left_out"], "pooled": section["pooled"]}.items():
+        observed = [f"{each['fmr']:.2g} ({each['false_matches']})" for each in entry["thresholds"]]
+        counts = [str(entry["mated"]), str(entry["nonmated"])]
+        costs = [f"{entry['cllr']:.4f}", f"{entry['cllr_min']:.4f}"]
+        grid.add_row(name, *counts, *costs, *observed)
+    return grid
+
+
+def identification_table(section: Mapping[str, Any]) -> Table:
+    """Lay out an identification: percent, milliseconds."""
+    grid = _grid(
+        f"Identification over gRPC: {section['enrolled']} fingers enrolled, shortlist {section['shortlist']}",
+        ["set", "probes", "failed", *(f"rank-{rank}" for rank in identification.RANKS)],
+        caption=_identification_caption(section),
+    )
+    for name, entry in {**section["sets"], "all": section["all"]}.items():
+        ranks = [_percent(entry[f"rank{rank}"]) for rank in identification.RANKS]
+        grid.add_row(name, str(entry["probes"]), str(entry["failures"]), *ranks)
+    return grid
+
+
+def extraction_table(summary: Mapping[str, Any]) -> Table:
+    """Lay out the measure of the extraction."""
+    grid = _grid(
+        "Extraction: our graph against the naive export, one core",
+        ["prints", "naive ms", "ours ms", "ratio median", "ratio least", "minutiae", "in common"],
+    )
+    grid.add_row(
+        str(summary["prints"]),
+        *(f"{1e3 * summary[name]:.0f}" for name in ("naive_s_median", "ours_s_median")),
+        *(f"{summary[name]:.2f}" for name in ("ratio_median", "ratio_min")),
+        str(summary["minutiae"]),
+        f"{summary['agreement']:.2%}",
+    )
+    return grid
+
+
 def plot(results: Results, folder: Path) -> list[Path]:
     """Draw `<set>/det.png` for each set and `det-macro.png`, all systems in each; return their paths."""
     drawn = []
@@ -168,6 +263,8 @@ def plot(results: Results, folder: Path) -> list[Path]:
     for each, systems in curves.items():
         lines = {name: (curve.fmr, curve.fnmr) for name, curve in systems.items()}
         drawn.append(_draw(each, lines, folder / each / "det.png"))
+    if not curves:
+        return drawn
     names = sorted({name for systems in curves.values() for name in systems})
     lines = {
         name: metrics.macro_det([systems[name] for systems in curves.values() if name in systems])
@@ -305,6 +402,26 @@ def _cells(entry: Mapping[str, Any]) -> list[str]:
         "-" if milliseconds is None else f"{milliseconds * 1e3:.1f}",
         "-" if microseconds is None else f"{microseconds * 1e6:.0f}",
     ]
+
+
+def _grid(title: str, headings: Sequence[str], *, caption: str | None = None) -> Table:
+    grid = Table(title=title, caption=caption, caption_justify="left")
+    for at, heading in enumerate(headings):
+        grid.add_column(heading, no_wrap=at == 0, justify="right" if at else "left")
+    return grid
+
+
+def _identification_caption(section: Mapping[str, Any]) -> str:
+    open_set = (f"FNIR {e['fnir']:.2%} at FPIR {e['fpir']:g}" for e in section["open_set"])
+    stated = (
+        f"stated FPIR {e['stated_fpir']:g}: observed {e['fpir']:.2%}, FNIR {e['fnir']:.2%}"
+        for e in section["stated"]
+    )
+    times = (
+        f"{name} {1e3 * spread['median']:.1f} (95 %: {1e3 * spread['p95']:.1f})"
+        for name, spread in section["seconds"].items()
+    )
+    return "\n".join(["; ".join(open_set), "; ".join(stated), f"ms, median: {', '.join(times)}"])
 
 
 def _percent(metric: Mapping[str, Any]) -> str:

@@ -4,7 +4,8 @@ What lies in the results folder::
 
     environment.json               machine and versions of the latest run
     <set>/<system>/scores.csv      probe,reference,mated,score: every unordered pair once
-    <set>/<system>/run.json        resolution, failures to enrol, times, digest of the scores, environment
+    <set>/<system>/raw.csv         probe,reference,mated,raw_score: for `calibrate`, where the system has them
+    <set>/<system>/run.json        resolution, failures to enrol, times, digests of the scores, environment
 
 A print that failed to enrol scores minus infinity against every other. Each file is written beside its
 place and moved into it, and `run.json` last, so that a run cut off leaves nothing that passes for a result.
@@ -30,7 +31,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from benchmarks.datasets import Print, PrintSet, digest
-from benchmarks.systems import System
+from benchmarks.systems import RawSystem, System
 from enroll.errors import ResolutionImplausible, ResolutionUnknown
 from matcher.errors import InvalidInput
 
@@ -59,9 +60,13 @@ class Extracted(NamedTuple):
 
 
 class Compared(NamedTuple):
-    """Scores of the pairs in the order of `pairs`, and the seconds of each that was computed."""
+    """Scores of the pairs in the order of `pairs`, and the seconds of each that was computed.
+
+    `raw` holds their uncalibrated scores; it is empty where the system has none.
+    """
 
     scores: list[float]
+    raw: list[float]
     seconds: list[float]
 
 
@@ -165,7 +170,7 @@ def _measure(
         "comparison_seconds": comparison,
         "environment": where,
     }
-    _save(folder, each.prints, [score for row in rows for score in row.scores], about)
+    _save(folder, each.prints, _joined(rows), about)
 
 
 def _extract_all(each: PrintSet, system: System, workers: int) -> Iterator[Extracted]:
@@ -196,19 +201,26 @@ def _compare_all(
 
 
 def _compare_row(each: PrintSet, extracted: list[Extracted], i: int, system: System) -> Compared:
-    clock = _clock(system)
-    scores, seconds = [], []
+    row, clock = Compared([], [], []), _clock(system)
+    raw = system.raw if isinstance(system, RawSystem) else None
     for j in range(i + 1, len(extracted)):
-        if extracted[i].failure or extracted[j].failure:
-            scores.append(FAILED)
-            continue
-        started = clock()
-        score = float(system.compare(extracted[i].prepared, extracted[j].prepared))
-        seconds.append(clock() - started)
-        if math.isnan(score):
+        probe, reference = extracted[i], extracted[j]
+        failed = probe.failure or reference.failure
+        if failed:
+            row.scores.append(FAILED)
+        else:
+            started = clock()
+            row.scores.append(float(system.compare(probe.prepared, reference.prepared)))
+            row.seconds.append(clock() - started)
+        if raw is not None:
+            row.raw.append(FAILED if failed else raw(probe.prepared, reference.prepared))
+        if math.isnan(row.scores[-1]):
             raise RuntimeError(f"{system.name} scored {each.prints[i].name}, {each.prints[j].name} as NaN")
-        scores.append(score)
-    return Compared(scores, seconds)
+    return row
+
+
+def _joined(rows: Iterable[Compared]) -> Compared:
+    return Compared(*([value for part in parts for value in part] for parts in zip(*rows, strict=True)))
 
 
 def _map(function: Callable[[_In], _Out], items: Sequence[_In], workers: int) -> Iterator[_Out]:
@@ -248,17 +260,26 @@ def _spread(seconds: list[float]) -> dict[str, float | int | None]:
     return {"count": len(seconds)} | {key: round(float(value), 9) for key, value in spread.items()}
 
 
-def _save(folder: Path, prints: Sequence[Print], scores: list[float], about: dict[str, Any]) -> None:
+def _save(folder: Path, prints: Sequence[Print], compared: Compared, about: dict[str, Any]) -> None:
+    content = _table(prints, "score", compared.scores)
+    digests = {"scores_digest": hashlib.sha256(content).hexdigest()}
+    write_atomic(folder / "scores.csv", content)
+    if compared.raw:
+        content = _table(prints, "raw_score", compared.raw)
+        digests["raw_digest"] = hashlib.sha256(content).hexdigest()
+        write_atomic(folder / "raw.csv", content)
+    write_atomic(folder / "run.json", dumps(about | digests))
+
+
+def _table(prints: Sequence[Print], column: str, scores: Sequence[float]) -> bytes:
+    """Return the CSV of a score of every pair; the shortest digits that give the same float again."""
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["probe", "reference", "mated", "score"])
+    writer.writerow(["probe", "reference", "mated", column])
     for (i, j), score in zip(pairs(len(prints)), scores, strict=True):
-        writer.writerow(
-            [prints[i].name, prints[j].name, int(prints[i].finger == prints[j].finger), repr(score)]
-        )
-    content = table.getvalue().encode()
-    write_atomic(folder / "scores.csv", content)
-    write_atomic(folder / "run.json", dumps(about | {"scores_digest": hashlib.sha256(content).hexdigest()}))
+        mated = int(prints[i].finger == prints[j].finger)
+        writer.writerow([prints[i].name, prints[j].name, mated, repr(score)])
+    return table.getvalue().encode()
 
 
 def _cpu_model() -> str:

@@ -11,8 +11,13 @@ import tempfile
 from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
+from enroll.image import encode_png, read_image, resample
+from enroll.pipeline import extract
+from matcher.calibration import shipped
+from matcher.codecs import encode
+from matcher.compare import prepare, raw_score, score
 from matcher.errors import InvalidInput
 
 
@@ -57,31 +62,40 @@ class System(Protocol):
         """Release processes and files."""
 
 
+@runtime_checkable
+class RawSystem(System, Protocol):
+    """A matcher whose scores are calibrated, and that can tell what they were calibrated from."""
+
+    def raw(self, probe: Any, reference: Any) -> float:
+        """Return the uncalibrated score of two extracted prints; not timed."""
+
+
 class Papilar:
-    """The project's own extraction and comparison, in their defaults; scores are log10 likelihood ratios."""
+    """The project's own extraction and comparison, in their defaults; scores are log10 likelihood ratios.
+
+    Cylinders are computed once a print, as a gallery keeps them: their time counts in extraction.
+    """
 
     name = "papilar"
     concurrent = True
     in_process = True
 
     def about(self) -> Mapping[str, str]:
-        """Return the installed version."""
-        return {"papilar": _version("papilar")}
+        """Return the installed version and the calibration of its scores."""
+        return {"papilar": _version("papilar"), "calibration": shipped().id}
 
     def extract(self, data: bytes, *, ppi: float | None) -> Any:
         """Extract and prepare; None where the pipeline rejects the print."""
-        from enroll.image import read_image
-        from enroll.pipeline import extract
-        from matcher.compare import prepare
-
         extraction = extract(read_image(data, ppi=ppi))
         return None if extraction.rejected else prepare(extraction.template)
 
     def compare(self, probe: Any, reference: Any) -> float:
         """Return the log10 likelihood ratio."""
-        from matcher.compare import compare
+        return score(probe, reference)
 
-        return float(compare(probe, reference).score)
+    def raw(self, probe: Any, reference: Any) -> float:
+        """Return the score that the calibration is fitted to."""
+        return raw_score(probe, reference)
 
     def close(self) -> None:
         """Nothing is held."""
@@ -118,8 +132,6 @@ class Nbis:
 
     def extract(self, data: bytes, *, ppi: float | None) -> Any:
         """Run mindtct."""
-        from enroll.image import encode_png, read_image, resample
-
         try:
             minutiae = self._extractor.extract_minutiae(encode_png(resample(read_image(data, ppi=ppi))))
         except self._error:
@@ -277,16 +289,10 @@ def parse_command(text: str) -> tuple[str, Callable[[], System]]:
 
 
 def _image(data: bytes, ppi: float | None) -> bytes | None:
-    from enroll.image import encode_png, read_image, resample
-
     return encode_png(resample(read_image(data, ppi=ppi)))
 
 
 def _template(data: bytes, ppi: float | None) -> bytes | None:
-    from enroll.image import read_image
-    from enroll.pipeline import extract
-    from matcher.codecs import encode
-
     extraction = extract(read_image(data, ppi=ppi))
     return None if extraction.rejected else encode(extraction.template, "iso-19794-2:2005")
 

@@ -90,15 +90,14 @@ def extract(
     quality = assess(normal.pixels, mask, template)
     template = replace(template, print_quality=quality.score)
     if trace is not None:
-        seen: tuple[NDArray[Any], ...] = (normal.pixels, mask, planes.position, planes.direction, planes.quality)
-        for key, value in zip(_TRACED, seen, strict=True):
-            trace(key, value)
+        trace("pixels", normal.pixels)
+        trace("foreground", mask)
+        trace("position", planes.position)
+        trace("direction", planes.direction)
+        trace("minutia_quality", planes.quality)
         trace("template", asdict(template))
         trace("quality", asdict(quality))
     return Extraction(template, quality, normal)
-
-
-_TRACED = ("pixels", "foreground", "position", "direction", "minutia_quality")
 
 
 def _check_extent(image: GrayImage) -> None:

@@ -149,15 +149,14 @@ def compare(
     rho = kernels.compatibility(a, b, pairs, _RELAXATION)
     relaxed = kernels.relax(worth, rho, _RELAXATION.rounds, _RELAXATION.keep)
     if trace is not None:
-        for key, array in zip(_TRACED, (similar, pairs, rho, relaxed), strict=True):
-            trace(key, array)
+        trace("similarities", similar)
+        trace("pairs", pairs)
+        trace("compatibility", rho)
+        trace("relaxed", relaxed)
     grown, transform = _grow(
         probe.pose, reference.pose, kernels.align(a, b, pairs, rho, relaxed, _RELAXATION)
     )
     return Comparison(value, grown.astype(np.int16), transform)
-
-
-_TRACED = ("similarities", "pairs", "compatibility", "relaxed")
 
 
 def _similar(probe: Prepared, reference: Prepared) -> NDArray[np.float32]:

@@ -108,7 +108,7 @@ class CoarseIndex:
         -------
         Votes
             A slot's vote is the sum over the probe's cylinders of the best similarity
-            `1 - sqrt(D) / (|a| + |b|)` among the slot's fetched vectors.
+            `1 - sqrt(D) / (|a| + |b|)` among the slot's fetched vectors (0 where no bit is on).
         """
         k = min(neighbours, self._index.ntotal)
         if not len(bits) or not k:
@@ -117,7 +117,8 @@ class CoarseIndex:
         found = x >= 0
         cylinder = np.broadcast_to(np.arange(len(bits))[:, None], x.shape)[found]
         vector = x[found]
-        similar = 1 - np.sqrt(D[found]) / np.maximum(_norms(bits)[cylinder] + self._ones[vector], 1)
+        norm = _norms(bits)[cylinder] + self._ones[vector]
+        similar = np.where(norm > 0, 1 - np.sqrt(D[found]) / np.maximum(norm, 1), 0.0)
         return _count(cylinder, self._owner[vector], similar)
 
 

@@ -14,6 +14,7 @@ import grpc
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
+import enroll.errors  # noqa: F401  (adds its branch to the error tree)
 from matcher.errors import PapilarError
 from matcher.search import Candidate, SearchResult
 from papilar import errors, translate
@@ -88,9 +89,11 @@ class NodeClient:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def identify(self, request: matching_pb2.IdentifyRequest) -> matching_pb2.IdentifyResponse:
-        """Search 1:N."""
-        return self._call(self._matching.Identify, request)
+    def identify(
+        self, request: matching_pb2.IdentifyRequest, *, timeout: float | None = None
+    ) -> matching_pb2.IdentifyResponse:
+        """Search 1:N, within `timeout` seconds where that is less than the client's own."""
+        return self._call(self._matching.Identify, request, timeout)
 
     def verify(self, request: matching_pb2.VerifyRequest) -> matching_pb2.VerifyResponse:
         """Compare 1:1."""
@@ -128,9 +131,10 @@ class NodeClient:
         )
         return self._call(self._enrollment.DeleteEncounter, request)
 
-    def _call(self, method: Callable[..., _T], request: object) -> _T:
+    def _call(self, method: Callable[..., _T], request: object, timeout: float | None = None) -> _T:
+        allowed = self._timeout if timeout is None else min(timeout, self._timeout)
         with _own_errors(self._address):
-            return method(request, timeout=self._timeout)
+            return method(request, timeout=allowed)
 
 
 class RemoteSearcher:
@@ -153,14 +157,15 @@ class RemoteSearcher:
         deadline: float | None = None,
     ) -> SearchResult:
         """Return the node's candidates; a node that is down or late is a named failure, no exception."""
-        if deadline is not None and deadline <= time.monotonic():
+        left = None if deadline is None else deadline - time.monotonic()
+        if left is not None and left <= 0:
             return SearchResult((), 0, False, ("deadline passed before the node was asked",))
         request = matching_pb2.IdentifyRequest(probe=[translate.to_print(p) for p in probe], limit=limit)
         if target_fpir is not None:
             request.target_fpir = target_fpir
         try:
-            response = self._client.identify(request)
-        except errors.NodeError as error:
+            response = self._client.identify(request, timeout=left)
+        except (errors.NodeError, errors.StorageError, errors.DeadlinePassed) as error:
             return SearchResult((), 0, False, (str(error),))
         found = tuple(
             Candidate(c.subject_id, c.encounter_id, c.score, c.rank, ()) for c in response.candidates

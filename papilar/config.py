@@ -119,7 +119,7 @@ def split_address(address: str) -> tuple[str, int]:
         Not of that form.
     """
     host, colon, port = address.rpartition(":")
-    if not (colon and host and port.isdigit() and int(port) < 65536):
+    if not (colon and host and port.isdecimal() and int(port) < 65536):
         raise ConfigInvalid(f"'{address}' is no address", remedy="write HOST:PORT, as 127.0.0.1:7443")
     return host.strip("[]"), int(port)
 
@@ -143,6 +143,8 @@ def _read_toml(path: Path) -> Mapping[str, Any]:
 
 def _typed(kind: type, values: Mapping[str, Any], section: str) -> dict[str, Any]:
     """Check the keys and types of a section; paths become `Path`."""
+    if not isinstance(values, Mapping):
+        raise ConfigInvalid(f"{section} is no section", remedy=f"write [{section}], and settings below it")
     hints = get_type_hints(kind)
     result: dict[str, Any] = {}
     for key, value in values.items():

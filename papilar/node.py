@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from enroll.leader import Leader
+from enroll.pipeline import network
 from matcher import search as matching
 from matcher.calibration import shipped
 from matcher.codecs import decode, encode
@@ -61,7 +62,6 @@ NATIVE = "papilar-1"
 
 MATCHER_VERSION = "mcc-relaxation-1"
 
-MOST_PRINTS = 40
 DUPLICATE_FPIR = 1e-3
 """Rate of new persons taken for known ones that the search before an enrolment is set for."""
 
@@ -135,6 +135,7 @@ class Node:
         except BaseException:
             self._store.close()
             raise
+        network()  # loaded now, so that the first call does not wait for it
         self._searcher = LocalSearcher(self._gallery, _Directory(self._store), shortlist=shortlist)
         self._calibration = shipped()
         self._keep_images = keep_images
@@ -167,9 +168,9 @@ class Node:
         check_count(new.prints)
         if repeat is not None:
             repeat = repeat._replace(request_id=canonical_uuid(repeat.request_id, field="request_id"))
-            kept = self._store.replay(*repeat)
-            if kept is not None:
-                return Enrolled.load(kept)
+        done = self._done(repeat)
+        if done is not None:
+            return done
         prints = read_prints(new.prints, keep_images=self._keep_images)
         usable = [p for p in prints if p.assessment.accepted]
         if not usable or (new.require_all and len(usable) < len(prints)):
@@ -177,7 +178,8 @@ class Node:
         if new.check_duplicates:
             known = self._duplicates(new.subject_id, usable)
             if known.candidates:
-                return known
+                # Whom the search found may be what the same request, sent twice at a time, has just enrolled.
+                return self._done(repeat) or known
         return self._keep(new, prints, repeat)
 
     def delete(self, encounter_id: str, *, repeat: Repeat | None = None) -> Deleted:
@@ -239,7 +241,7 @@ class Node:
             brought = []
             groups = [self._sides(found) for found in self._encounters(subject_id, encounter_id)]
         read = read_prints(probe)
-        best = max((self._meet(read, sides) for sides in groups), key=lambda met: met[0], default=(0.0, ()))
+        best = max((self._meet(read, sides) for sides in groups), key=_weight, default=(0.0, ()))
         matches = best[1] if not evidence else tuple(self._explain_sides(m, read, groups) for m in best[1])
         return Verification(
             best[0], threshold, matches, assessments_of(read), tuple(p.assessment for p in brought)
@@ -327,11 +329,18 @@ class Node:
 
     # ---- enrolment
 
+    def _done(self, repeat: Repeat | None) -> Enrolled | None:
+        """Return the first answer to a request that enrolled before."""
+        kept = None if repeat is None else self._store.replay(*repeat)
+        return None if kept is None else Enrolled.load(kept)
+
     def _duplicates(self, subject_id: str, usable: Sequence[ReadPrint]) -> Duplicate:
         threshold = self._threshold_fpir(DUPLICATE_FPIR)
         probe = [ProbePrint(p.assessment.finger, p.prepared) for p in usable]
         result = self._searcher.search(probe, limit=10, least=threshold.score)
-        others = [c for c in result.candidates if c.subject != subject_id]
+        others = matching.rank(
+            (c for c in result.candidates if c.subject != subject_id), limit=10, least=None
+        )
         return Duplicate(self._found(others, usable, evidence=False), threshold)
 
     def _keep(self, new: Enrollment, prints: Sequence[ReadPrint], repeat: Repeat | None) -> Enrolled:
@@ -477,6 +486,11 @@ class Node:
         one = probe[match.probe].prepared
         (side,) = (s for sides in groups for s in sides if (s.encounter, s.ordinal) == match[1:3])
         return match._replace(evidence=Evidence(compare(one, side.prepared), one, side.prepared))
+
+
+def _weight(met: tuple[float, tuple[PrintMatch, ...]]) -> tuple[bool, float]:
+    """Order outcomes: one without any comparison says nothing, and comes after those that say something."""
+    return bool(met[1]), met[0]
 
 
 def _new_print(one: ReadPrint) -> NewPrint:

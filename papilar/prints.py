@@ -86,13 +86,7 @@ def _read_image(index: int, given: PrintInput, data: bytes, keep_image: bool) ->
 
 
 def _read_template(index: int, given: PrintInput, data: bytes) -> ReadPrint:
-    views = decode(data)
-    wanted = [v for v in views if v.finger == given.finger] or views
-    if given.finger == Finger.UNKNOWN and len(views) > 1:
-        raise TemplateError(
-            f"{len(views)} views and no finger position", remedy="state which finger is meant"
-        )
-    template = wanted[0]
+    template = _view(decode(data), given.finger)
     if given.finger != Finger.UNKNOWN:
         template = replace(template, finger=given.finger)
     if given.impression is not None:
@@ -102,6 +96,18 @@ def _read_template(index: int, given: PrintInput, data: bytes) -> ReadPrint:
     reasons = () if usable else (("TOO_FEW_MINUTIAE", "too few minutiae to compare: send the image instead"),)
     assessment = Assessment(index, template.finger, usable, template.print_quality, reasons, len(template))
     return ReadPrint(assessment, template, prepared, None, None)
+
+
+def _view(views: Sequence[Template], finger: Finger) -> Template:
+    """Return the view that is meant: a record's only one, else the one of the finger."""
+    known = [view for view in views if view.finger == finger != Finger.UNKNOWN]
+    wanted = views if len(views) == 1 else known
+    if not wanted:
+        raise TemplateError(
+            f"{len(views)} views, none of them of finger position {finger.value}",
+            remedy="state the position of one of them",
+        )
+    return wanted[0]
 
 
 def usable_of(prints: Sequence[ReadPrint]) -> list[ReadPrint]:

@@ -9,6 +9,7 @@ import logging
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import wraps
@@ -108,10 +109,14 @@ def _answering(call: Callable[..., Any]) -> Callable[..., Any]:
         except PapilarError as error:
             code = error.reason
             context.abort_with_status(rpc_status.to_status(status_of(error)))
+        except grpc.RpcError:  # the caller went away in the middle of its stream
+            code = "CANCELLED"
+            raise
         except Exception as error:
-            # Only the type: a message may quote what was sent. The trace stays within this process's log.
+            # Type and places only: a message may quote what was sent, the name of a subject say.
             code = type(error).__name__
-            _log.exception("%s failed", call.__name__)
+            places = "".join(traceback.format_tb(error.__traceback__))
+            _log.error("%s failed with %s\n%s", call.__name__, code, places)
             context.abort(_C.INTERNAL, "the node failed; its log says why")
         finally:
             _log.info("%s %s %.0f ms", call.__name__, code, 1e3 * (time.monotonic() - started))
@@ -147,13 +152,15 @@ class _Servicer:
         self.node = node
         self.config = config
 
-    def check_size(self, message: object) -> None:
+    def check_size(
+        self, message: object, *, remedy: str = "send fewer prints at a time, or compressed images"
+    ) -> None:
         """Refuse a message over the limit; a stream's are checked one by one."""
         size = message.ByteSize() if isinstance(message, Message) else 0
         if size > self.config.max_message_bytes:
             raise errors.MessageTooLarge(
                 f"a message of {size} bytes, the most is {self.config.max_message_bytes}",
-                remedy="send fewer prints at a time, or compressed images",
+                remedy=remedy,
             )
 
 
@@ -181,7 +188,7 @@ class EnrollmentService(_Servicer, enrollment_pb2_grpc.EnrollmentServiceServicer
         codec = translate.template_codec(request.template_format) if request.include_templates else None
         found = self.node.encounter(request.encounter_id, images=request.include_images)
         response = enrollment_pb2.GetEncounterResponse(encounter=translate.to_encounter(found, codec=codec))
-        self.check_size(response)
+        self.check_size(response, remedy="ask without include_images")
         return response
 
     @_answering

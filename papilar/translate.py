@@ -56,6 +56,10 @@ def print_input(message: types_pb2.Print) -> PrintInput:
         A code that the contract does not have.
     """
     source = message.WhichOneof("source")
+    if message.template.format not in types_pb2.TemplateFormat.values():
+        raise RequestInvalid(
+            f"template format {message.template.format}", remedy="use the codes of types.proto"
+        )
     return PrintInput(
         finger=_finger(message.position),
         impression=_impression(message.impression),
@@ -66,13 +70,19 @@ def print_input(message: types_pb2.Print) -> PrintInput:
 
 
 def enrollment(message: enrollment_pb2.Enrollment) -> Enrollment:
-    """Read an encounter to be enrolled."""
+    """Read an encounter to be enrolled.
+
+    Raises
+    ------
+    RequestInvalid
+        A code that the contract does not have.
+    """
     return Enrollment(
         prints=tuple(print_input(p) for p in message.prints),
         subject_id=message.subject_id,
         encounter_id=message.encounter_id,
         missing=tuple(_missing(m) for m in message.missing),
-        check_duplicates=message.duplicate_check == enrollment_pb2.DUPLICATE_CHECK_REFUSE,
+        check_duplicates=_refuses_duplicates(message.duplicate_check),
         require_all=message.require_all,
     )
 
@@ -92,6 +102,12 @@ def _impression(code: int) -> Impression | None:
         return None if code == 0 else Impression(code - 1)
     except ValueError:
         raise RequestInvalid(f"impression type {code}", remedy="use the codes of types.proto") from None
+
+
+def _refuses_duplicates(code: int) -> bool:
+    if code not in enrollment_pb2.DuplicateCheck.values():
+        raise RequestInvalid(f"duplicate check {code}", remedy="use the codes of enrollment.proto")
+    return code == enrollment_pb2.DUPLICATE_CHECK_REFUSE
 
 
 def _missing(message: types_pb2.MissingFinger) -> MissingFinger:
@@ -138,6 +154,37 @@ def _to_missing(item: MissingFinger) -> types_pb2.MissingFinger:
     return types_pb2.MissingFinger(position=item.finger.value, reason=reason)  # type: ignore[arg-type]
 
 
+# ---- answers: message -> value
+
+
+def outcome(response: enrollment_pb2.EnrollResponse) -> Outcome:
+    """Read an enrolment's outcome."""
+    match response.WhichOneof("outcome"):
+        case "enrolled":
+            done = response.enrolled
+            return Enrolled(done.subject_id, done.encounter_id, _assessments(done.prints), done.repeated)
+        case "rejected":
+            return Rejected(_assessments(response.rejected.prints))
+        case _:
+            known, least = response.duplicate.candidates, response.duplicate.threshold
+            found = tuple(Found(c.rank, c.subject_id, c.encounter_id, c.score, ()) for c in known)
+            return Duplicate(found, Threshold(least.score, least.rate, least.calibration_id))
+
+
+def _assessments(prints: Iterable[types_pb2.PrintAssessment]) -> tuple[Assessment, ...]:
+    return tuple(
+        Assessment(
+            p.index,
+            Finger(p.position),
+            p.accepted,
+            p.quality.score if p.quality.HasField("score") else None,
+            tuple((r.code, r.advice) for r in p.quality.reasons),
+            p.minutiae,
+        )
+        for p in prints
+    )
+
+
 # ---- answers: value -> message
 
 
@@ -163,9 +210,12 @@ def to_assessments(prints: Iterable[Assessment]) -> list[types_pb2.PrintAssessme
 def to_outcome(outcome: Outcome) -> dict[str, Any]:
     """Write an enrolment's outcome, under the name of the field it goes into."""
     match outcome:
-        case Enrolled(subject, encounter, prints):
+        case Enrolled(subject, encounter, prints, repeated):
             message = enrollment_pb2.Enrolled(
-                subject_id=subject, encounter_id=encounter, prints=to_assessments(prints)
+                subject_id=subject,
+                encounter_id=encounter,
+                prints=to_assessments(prints),
+                repeated=repeated,
             )
             return {"enrolled": message}
         case Rejected(prints):

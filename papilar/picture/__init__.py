@@ -133,8 +133,8 @@ def draw_match(
     Raises
     ------
     InvalidInput
-        A pair of minutiae that do not exist, a transform that is not finite, a template of an image of
-        another size than the one given with it.
+        A pair of minutiae that do not exist, a transform that is no motion of a print, a template of an image
+        of another size than the one given with it.
 
     Notes
     -----
@@ -183,6 +183,9 @@ class _Match:
         return ramp(rank / max(1, len(rank) - 1), style)
 
 
+_FARTHEST = 2.0**17  # pixels: more than twice the largest template is wide
+
+
 def _checked(pairs: ArrayLike, sides: tuple[Side, Side], transform: Transform) -> NDArray[np.int64]:
     matched = np.asarray(pairs, np.int64).reshape(-1, 2)
     counts = tuple(len(side.template) for side in sides)
@@ -191,8 +194,10 @@ def _checked(pairs: ArrayLike, sides: tuple[Side, Side], transform: Transform) -
             f"a pair outside templates of {counts[0]} and {counts[1]} minutiae",
             remedy="give the pairs of the comparison of these two templates",
         )
-    if not np.isfinite(transform).all():
-        raise InvalidInput("the transform is not finite", remedy="give pixels and radians")
+    if not (np.abs(transform) < _FARTHEST).all():
+        raise InvalidInput(
+            f"the transform {tuple(transform)} is no motion of a print", remedy="give pixels and radians"
+        )
     return matched
 
 

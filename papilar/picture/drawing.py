@@ -52,7 +52,7 @@ class Style:
     )
 
     paper: Colour = (255, 255, 255)
-    blank: int = 250  # grey  # where a print has no image
+    blank: int = 250  # grey of a print that has no image
     frame: Colour = (198, 202, 208)
     dark: Colour = (24, 28, 36)
     soft: Colour = (88, 94, 104)

@@ -94,7 +94,7 @@ def _around(picture: NDArray[np.uint8], minutia: int, template: Template) -> NDA
     scale = 2.0
     top = picture.shape[0] - STYLE.foot(1) - round(template.size[1] * scale)
     left = picture.shape[1] - STYLE.margin - round(template.size[0] * scale)
-    x, y = (np.asarray(template.xy[minutia]) * scale).astype(int) + (left, top)
+    x, y = (np.asarray(template.xy[minutia]) * scale).astype(int) + np.array((left, top))
     return picture[y - 12 : y + 13, x - 12 : x + 13].astype(np.int64)
 
 
@@ -148,8 +148,9 @@ def test_arguments_that_do_not_fit_are_refused() -> None:
     for pairs in ([(0, 5)], [(-1, 0)]):
         with pytest.raises(InvalidInput, match="pair"):
             draw_match(side, side, pairs, STILL, score=1.0)
-    with pytest.raises(InvalidInput, match="transform"):
-        draw_match(side, side, [], Transform(np.nan, 0.0, 0.0), score=1.0)
+    for shift in (np.nan, np.inf, 1e9):
+        with pytest.raises(InvalidInput, match="transform"):
+            draw_match(side, side, [], Transform(shift, 0.0, 0.0), score=1.0)
     with pytest.raises(InvalidInput, match="image"):
         draw_minutiae(an_image(), a_template(5, size=(400, 320)))
 

@@ -115,10 +115,13 @@ class Enrolled(_message.Message):
     SUBJECT_ID_FIELD_NUMBER: _builtins.int
     ENCOUNTER_ID_FIELD_NUMBER: _builtins.int
     PRINTS_FIELD_NUMBER: _builtins.int
+    REPEATED_FIELD_NUMBER: _builtins.int
     subject_id: _builtins.str
     """The subject, as sent or as made by the node."""
     encounter_id: _builtins.str
     """The encounter, as sent or as made by the node."""
+    repeated: _builtins.bool
+    """True where an earlier call with the same `request_id` had done it, and this one did nothing."""
     @_builtins.property
     def prints(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.PrintAssessment]:
         """What became of each print, in the order of the request; at least one was accepted."""
@@ -129,10 +132,11 @@ class Enrolled(_message.Message):
         subject_id: _builtins.str = ...,
         encounter_id: _builtins.str = ...,
         prints: _abc.Iterable[_types_pb2.PrintAssessment] | None = ...,
+        repeated: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["encounter_id", b"encounter_id", "prints", b"prints", "subject_id", b"subject_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["encounter_id", b"encounter_id", "prints", b"prints", "repeated", b"repeated", "subject_id", b"subject_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

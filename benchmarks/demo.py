@@ -1,0 +1,117 @@
+"""`make demo`: two countries, synthetic prints, one question. Every step is a command that you can type.
+
+The prints are synthetic (benchmarks.synthetic): no person has these fingers. Everything lands in demo/.
+"""
+
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks.synthetic import archive
+from papilar.client import NodeClient
+from papilar.errors import NodeError
+
+FOLDER = Path("demo")
+COUNTRIES = {"SLV": 503, "HND": 504}
+"""Country and the seed of its fingers."""
+
+FINGERS, IMPRESSIONS = 10, 2
+WANTED = "007"
+
+out = Console(highlight=False)
+
+
+def main() -> None:
+    """Run the demo from the project's root."""
+    started = time.monotonic()
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    out.rule("[bold]1. Two archives of synthetic prints")
+    for country, seed in COUNTRIES.items():
+        archive(FOLDER / "archives" / country, subjects=FINGERS, impressions=IMPRESSIONS, seed=seed)
+        out.print(f"{country}: {FINGERS} fingers x {IMPRESSIONS} impressions in demo/archives/{country}")
+    probe = _make_probe()
+    out.rule("[bold]2. Each country enrols its own")
+    for country in COUNTRIES:
+        _papilar("enroll", f"demo/archives/{country}", "--gallery", f"demo/galleries/{country}")
+    out.rule("[bold]3. A node serves, a laboratory asks")
+    for country in COUNTRIES:
+        with _node(country) as address:
+            picture = ["--plot", "demo/match.png"] if country == "HND" else []
+            _papilar(
+                "identify", str(probe), "--node", address, "--target-fpir", "0.001", "--limit", "5", *picture
+            )
+    out.rule("[bold]4. What you have seen")
+    out.print(
+        f"The probe, another impression of finger {WANTED} of HND, is unknown in SLV and found in HND.\n"
+        f"The picture of the match: [bold]demo/match.png[/]. Time: {time.monotonic() - started:.0f} s."
+    )
+
+
+def _make_probe() -> Path:
+    """Make a further impression of one finger of HND, which no gallery holds, under a name of no meaning."""
+    fresh = FOLDER / "fresh"
+    archive(fresh, subjects=FINGERS, impressions=1, seed=COUNTRIES["HND"], first=IMPRESSIONS + 1)
+    probe = FOLDER / "probe.png"
+    (fresh / f"{WANTED}_{IMPRESSIONS + 1}.png").replace(probe)
+    shutil.rmtree(fresh)
+    out.print(f"probe: a further impression of one of these fingers, {probe}")
+    return probe
+
+
+def _papilar(*arguments: str) -> None:
+    out.print(f"[bold cyan]$ papilar {' '.join(arguments)}")
+    # S603: the arguments are the constants above.
+    done = subprocess.run(_command(arguments), check=False)  # noqa: S603
+    if done.returncode:
+        sys.exit(f"papilar {arguments[0]} ended with code {done.returncode}")
+
+
+def _command(arguments: Sequence[str]) -> list[str]:
+    return [sys.executable, "-m", "papilar.cli", *arguments]
+
+
+@contextmanager
+def _node(country: str) -> Iterator[str]:
+    """Serve a country's gallery until the block ends; gives its address."""
+    address = f"127.0.0.1:{_free_port()}"
+    arguments = ["serve", "--gallery", f"demo/galleries/{country}", "--listen", address]
+    out.print(f"[bold cyan]$ papilar {' '.join(arguments)} &")
+    server = subprocess.Popen(_command(arguments))  # noqa: S603
+    try:
+        _wait_until_ready(server, address)
+        yield address
+    finally:
+        server.terminate()
+        server.wait(timeout=30)
+
+
+def _free_port() -> int:
+    """Return 7443, the usual port, or another one where something listens there."""
+    for port in (7443, 0):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return int(probe.getsockname()[1])
+    sys.exit("no port is free on 127.0.0.1")
+
+
+def _wait_until_ready(server: "subprocess.Popen[bytes]", address: str, patience: float = 60.0) -> None:
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            with NodeClient(address, timeout=2) as client:
+                client.gallery()
+            return
+        except NodeError:
+            time.sleep(0.2)
+    sys.exit("the node did not start; its message is above")
+
+
+if __name__ == "__main__":
+    main()

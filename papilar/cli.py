@@ -1,0 +1,486 @@
+"""The command `papilar`. Reads arguments, calls the packages, shows what they say; decides nothing.
+
+Exit codes: 0 done; 1 the system failed (a node, a disk); 2 the input or the arguments are wrong; 3 done, but
+some prints were too poor or could not be read, as the output says.
+"""
+
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from enroll.image import read_image
+from enroll.pipeline import extract as extract_template
+from matcher.codecs import CODECS, decode, encode, recognise
+from matcher.compare import Transform, prepare
+from matcher.compare import compare as compare_templates
+from matcher.errors import InvalidInput, PapilarError, TemplateFormatUnknown
+from matcher.template import Finger, Template
+from papilar import translate
+from papilar.api.v1 import enrollment_pb2, matching_pb2, types_pb2
+from papilar.archive import EnrollCall, Line, Result, enroll_archive, find_items
+from papilar.client import ClientTls, NodeClient
+from papilar.config import DEFAULT_LISTEN, Tls, load_config
+from papilar.errors import RequestInvalid
+from papilar.node import Node
+from papilar.picture import Side, draw_match, draw_minutiae
+from papilar.requests import PrintInput, Repeat
+from papilar.server import NodeServer
+from papilar.show import (
+    PrintSide,
+    comparison_dict,
+    err,
+    message_dict,
+    out,
+    print_json,
+    show_candidates,
+    show_comparison,
+    show_pairs,
+    show_receipt,
+)
+
+OK, FAILED, WRONG_INPUT, SOME_LEFT_OUT = 0, 1, 2, 3
+
+app = typer.Typer(
+    help="Fingerprint identification: enrol prints, serve them, identify and compare.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+WRITABLE = [name for name, codec in CODECS.items() if codec.write]
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+PpiOption = Annotated[
+    float | None,
+    typer.Option("--ppi", help="Resolution of the images, pixels per inch, over what the files say."),
+]
+PlotOption = Annotated[Path | None, typer.Option("--plot", help="Write a picture (PNG) to this file.")]
+NodeOption = Annotated[str, typer.Option("--node", help="Address of the node, HOST:PORT.")]
+TlsCa = Annotated[
+    Path | None, typer.Option("--tls-ca", help="Authority that signed the node's certificate, PEM.")
+]
+TlsCert = Annotated[Path | None, typer.Option("--tls-cert", help="Own certificate, PEM.")]
+TlsKey = Annotated[Path | None, typer.Option("--tls-key", help="Key of the own certificate, PEM.")]
+PlainText = Annotated[
+    bool, typer.Option("--allow-plain-text", help="Talk without TLS to another machine. Not for real prints.")
+]
+Timeout = Annotated[float, typer.Option("--timeout", help="Seconds the call may take.")]
+
+
+# ---- enrol, serve
+
+
+@app.command()
+def enroll(
+    archive: Annotated[
+        Path, typer.Argument(help="Folder of images: FINGER_IMPRESSION.ext, sub-folders too.")
+    ],
+    gallery: Annotated[
+        Path | None, typer.Option("--gallery", help="Gallery folder; made if missing.")
+    ] = None,
+    node: Annotated[str | None, typer.Option("--node", help="Enrol at a running node instead.")] = None,
+    name: Annotated[str, typer.Option(help="Name of a new gallery; by default the folder's.")] = "",
+    ppi: PpiOption = None,
+    check_duplicates: Annotated[
+        bool, typer.Option("--check-duplicates", help="Do not enrol who is there under another name.")
+    ] = False,
+    images: Annotated[bool, typer.Option(help="Keep images beside the templates.")] = True,
+    workers: Annotated[int, typer.Option(min=1, help="Encounters worked on at a time.")] = 2,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    allow_plain_text: PlainText = False,
+    timeout: Timeout = 60.0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Enrol a folder of images and print a receipt: one line for each file."""
+    if (gallery is None) == (node is None):
+        raise RequestInvalid("no target, or two", remedy="give --gallery DIR or --node HOST:PORT")
+    find_items(archive)  # a wrong path must not leave an empty gallery behind
+    with _enroller(
+        gallery, node, name, images, timeout, _client_tls(tls_ca, tls_cert, tls_key), allow_plain_text
+    ) as call:
+        lines = _run_archive(archive, call, ppi=ppi, check=check_duplicates, workers=workers, quiet=as_json)
+    show_receipt(lines, as_json=as_json)
+    raise typer.Exit(_receipt_code(lines))
+
+
+@app.command()
+def serve(
+    gallery: Annotated[Path | None, typer.Option("--gallery", help="Gallery folder.")] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="Settings, TOML; see papilar/config.py.")
+    ] = None,
+    listen: Annotated[str | None, typer.Option("--listen", help=f"HOST:PORT. [{DEFAULT_LISTEN}]")] = None,
+    create: Annotated[bool, typer.Option("--create", help="Make the gallery where there is none.")] = False,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    tls_client_ca: Annotated[
+        Path | None,
+        typer.Option("--tls-client-ca", help="Ask clients for a certificate of this authority, PEM."),
+    ] = None,
+    allow_plain_text: Annotated[
+        bool, typer.Option("--allow-plain-text", help="Serve without TLS where others can reach it.")
+    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Log every call (never what it held).")] = False,
+) -> None:
+    """Serve a gallery over gRPC until SIGTERM or Ctrl-C."""
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING,
+        format="%(asctime)s %(levelname)s %(name)s %(message)s",
+    )
+    tls = Tls(tls_cert, tls_key, tls_client_ca) if tls_cert and tls_key else None
+    if tls is None and (tls_cert or tls_key or tls_client_ca):
+        raise RequestInvalid("TLS by halves", remedy="give both --tls-cert and --tls-key")
+    settings = load_config(
+        config, gallery=gallery, listen=listen, tls=tls, allow_plain_text=allow_plain_text or None
+    )
+    node = Node(
+        settings.gallery, create=create, keep_images=settings.keep_images, shortlist=settings.shortlist
+    )
+    with _closing_on_error(node):
+        server = NodeServer(node, settings)
+    host = settings.listen.rpartition(":")[0]
+    described = node.describe()
+    err.print(f"gallery '{described.name}': {described.prints} prints of {described.subjects} subjects")
+    err.print(
+        f"listening on {host}:{server.port} ({'TLS' if settings.tls else 'plain text'}); stop with Ctrl-C"
+    )
+    server.serve_until_signalled()
+
+
+# ---- ask
+
+
+@app.command()
+def identify(
+    prints: Annotated[list[Path], typer.Argument(help="Image or template of a finger; several fuse.")],
+    node: NodeOption = DEFAULT_LISTEN,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Most candidates.")] = 10,
+    target_fpir: Annotated[
+        float | None,
+        typer.Option("--target-fpir", help="Share of searches without a mate that may still hit."),
+    ] = None,
+    fingers: Annotated[
+        str, typer.Option("--fingers", help="Finger positions of the prints, ISO codes: 2 or 2,7.")
+    ] = "",
+    ppi: PpiOption = None,
+    plot: PlotOption = None,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    allow_plain_text: PlainText = False,
+    timeout: Timeout = 60.0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Search a node's gallery for the person whose prints these are."""
+    probe = _print_inputs(prints, fingers, ppi)
+    request = matching_pb2.IdentifyRequest(
+        probe=[translate.to_print(p) for p in probe], limit=limit, include_evidence=plot is not None
+    )
+    if target_fpir is not None:
+        request.target_fpir = target_fpir
+    tls = _client_tls(tls_ca, tls_cert, tls_key)
+    with NodeClient(node, tls=tls, allow_plain_text=allow_plain_text, timeout=timeout) as client:
+        response = client.identify(request)
+        if plot is not None:
+            _plot_candidate(plot, client, response, probe)
+    if as_json:
+        print_json(message_dict(response))
+    else:
+        show_candidates(response)
+    raise typer.Exit(OK if any(p.accepted for p in response.probe) else SOME_LEFT_OUT)
+
+
+@app.command()
+def delete(
+    encounter: Annotated[str, typer.Argument(help="UUID of the encounter, from the receipt.")],
+    node: NodeOption = DEFAULT_LISTEN,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    allow_plain_text: PlainText = False,
+    timeout: Timeout = 60.0,
+) -> None:
+    """Delete an encounter from a node's gallery."""
+    tls = _client_tls(tls_ca, tls_cert, tls_key)
+    with NodeClient(node, tls=tls, allow_plain_text=allow_plain_text, timeout=timeout) as client:
+        gone = client.delete(encounter)
+    subject = ", and its subject with it" if gone.subject_deleted else ""
+    out.print(f"deleted {gone.deleted_prints} prints{subject}")
+
+
+@app.command()
+def status(
+    node: NodeOption = DEFAULT_LISTEN,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    allow_plain_text: PlainText = False,
+    timeout: Timeout = 10.0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show what a node's gallery is and holds."""
+    tls = _client_tls(tls_ca, tls_cert, tls_key)
+    with NodeClient(node, tls=tls, allow_plain_text=allow_plain_text, timeout=timeout) as client:
+        described = message_dict(client.gallery())
+    if as_json:
+        print_json(described)
+    else:
+        show_pairs(f"node {node}", {key.replace("_", " "): value for key, value in described.items()})
+
+
+# ---- alone, without a node
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(help="Image or template.")],
+    b: Annotated[Path, typer.Argument(help="Image or template.")],
+    ppi: PpiOption = None,
+    plot: PlotOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Compare two prints: log10 likelihood ratio and the minutiae they share."""
+    probe, reference = (_read_side(path, ppi) for path in (a, b))
+    comparison = compare_templates(prepare(probe.side.template), prepare(reference.side.template))
+    if plot is not None:
+        _write(
+            plot,
+            draw_match(
+                probe.side, reference.side, comparison.pairs, comparison.transform, score=comparison.score
+            ),
+        )
+    report = comparison_dict(probe, reference, comparison)
+    if as_json:
+        print_json(report)
+    else:
+        show_comparison(report)
+    raise typer.Exit(SOME_LEFT_OUT if probe.reasons or reference.reasons else OK)
+
+
+@app.command()
+def extract(
+    image: Annotated[Path, typer.Argument(help="Image of one finger.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Template file to write.")],
+    format_name: Annotated[
+        str, typer.Option("--format", help=f"One of {', '.join(WRITABLE)}.")
+    ] = "iso-19794-2:2011",
+    finger: Annotated[int, typer.Option(min=0, max=10, help="Finger position, ISO code; 0 unknown.")] = 0,
+    ppi: PpiOption = None,
+    plot: PlotOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Extract the template of a print into a file."""
+    if format_name not in WRITABLE:
+        raise RequestInvalid(f"template format '{format_name}'", remedy=f"use one of {', '.join(WRITABLE)}")
+    found = extract_template(read_image(_read_file(image), ppi=ppi), finger=Finger(finger))
+    report = {
+        "minutiae": len(found.template),
+        "quality": found.quality.score,
+        "accepted": not found.rejected,
+        "reasons": [str(reason) for reason in found.quality.reasons],
+        "advice": list(found.quality.advice),
+    }
+    if not found.rejected:
+        _write(output, encode(found.template, format_name))
+        report |= {"format": format_name, "file": str(output)}
+    if plot is not None:
+        _write(plot, draw_minutiae(found.image, found.template))
+    if as_json:
+        print_json(report)
+    else:
+        show_pairs(image.name, report)
+    raise typer.Exit(SOME_LEFT_OUT if found.rejected else OK)
+
+
+def main() -> None:
+    """Run the command; errors of ours become two lines and an exit code."""
+    try:
+        app()
+    except PapilarError as error:
+        err.print(f"[bold red]error:[/] {error.cause}", highlight=False, soft_wrap=True)
+        err.print(f"[bold]remedy:[/] {error.remedy}", highlight=False, soft_wrap=True)
+        sys.exit(WRONG_INPUT if isinstance(error, InvalidInput) else FAILED)
+
+
+# ---- enrolment
+
+
+@contextmanager
+def _enroller(
+    gallery: Path | None,
+    address: str | None,
+    name: str,
+    images: bool,
+    timeout: float,
+    tls: ClientTls | None,
+    plain: bool,
+) -> Iterator[EnrollCall]:
+    """Give the call that enrols one encounter: in this process, or at a node."""
+    if gallery is not None:
+        with Node(gallery, create=True, name=name, keep_images=images) as node:
+            yield lambda new, request_id: node.enroll(new, repeat=Repeat(request_id, request_id.encode()))
+    else:
+        with NodeClient(str(address), tls=tls, allow_plain_text=plain, timeout=timeout) as client:
+            yield lambda new, request_id: translate.outcome(client.enroll(new, request_id=request_id))
+
+
+def _run_archive(
+    archive: Path, call: EnrollCall, *, ppi: float | None, check: bool, workers: int, quiet: bool
+) -> list[Line]:
+    columns = (TextColumn("enrolling"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, disable=quiet, transient=True) as bar:
+        task = bar.add_task("enrolling", total=len(find_items(archive)))
+
+        def advance(count: int) -> None:
+            bar.advance(task, count)
+
+        return list(
+            enroll_archive(archive, call, ppi=ppi, check_duplicates=check, workers=workers, progress=advance)
+        )
+
+
+def _receipt_code(lines: Sequence[Line]) -> int:
+    results = {line.result for line in lines}
+    if Result.NOT_TRIED in results:
+        return FAILED
+    return OK if results <= {Result.ENROLLED, Result.ALREADY} else SOME_LEFT_OUT
+
+
+@contextmanager
+def _closing_on_error(node: Node) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        node.close()
+        raise
+
+
+# ---- probes and sides
+
+
+def _read_file(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise RequestInvalid(f"{path} cannot be read ({error.strerror})", remedy="check the path") from error
+
+
+def _is_template(data: bytes) -> bool:
+    try:
+        recognise(data)
+    except TemplateFormatUnknown:
+        return False
+    return True
+
+
+def _print_inputs(paths: Sequence[Path], fingers: str, ppi: float | None) -> list[PrintInput]:
+    codes = [code.strip() for code in fingers.split(",")] if fingers else ["0"] * len(paths)
+    if len(codes) != len(paths) or not all(code.isdigit() and int(code) <= 10 for code in codes):
+        raise RequestInvalid(
+            f"--fingers {fingers} for {len(paths)} prints",
+            remedy="give one ISO code, 0 to 10, for each print",
+        )
+    return [_print_input(path, Finger(int(code)), ppi) for path, code in zip(paths, codes, strict=True)]
+
+
+def _print_input(path: Path, finger: Finger, ppi: float | None) -> PrintInput:
+    data = _read_file(path)
+    if _is_template(data):
+        return PrintInput(finger, template=data)
+    return PrintInput(finger, image=data, ppi=ppi)
+
+
+def _read_side(path: Path, ppi: float | None) -> PrintSide:
+    data = _read_file(path)
+    if _is_template(data):
+        template = decode(data)[0]
+        return PrintSide(Side(None, template, path.name), (), template.print_quality)
+    found = extract_template(read_image(data, ppi=ppi))
+    reasons = tuple(str(r) for r in found.quality.reasons) if found.rejected else ()
+    return PrintSide(Side(found.image, found.template, path.name), reasons, found.quality.score)
+
+
+# ---- pictures
+
+
+def _plot_candidate(
+    path: Path, client: NodeClient, response: matching_pb2.IdentifyResponse, probe: Sequence[PrintInput]
+) -> None:
+    """Draw the best candidate's best print beside the probe's; the node's own correspondences, not ours."""
+    if not response.candidates:
+        err.print("no candidate, so no picture")
+        return
+    candidate = response.candidates[0]
+    best = candidate.comparisons[0]
+    request = enrollment_pb2.GetEncounterRequest(
+        encounter_id=candidate.encounter_id,
+        include_images=True,
+        include_templates=True,
+        template_format=types_pb2.TEMPLATE_FORMAT_PAPILAR,
+    )
+    stored = client.encounter(request).prints[best.reference_index]
+    reference = Side(
+        read_image(stored.image.data) if stored.image.data else None,
+        decode(stored.template.data)[0],
+        f"subject {candidate.subject_id}",
+    )
+    mine = _probe_side(probe[best.probe_index])
+    move = best.transform
+    picture = draw_match(
+        mine,
+        reference,
+        _pairs(best, mine.template, reference.template),
+        Transform(move.dx, move.dy, move.rotation),
+        score=best.score,
+        caption=f"rank 1 of {response.searched_prints} prints searched",
+    )
+    _write(path, picture)
+
+
+def _probe_side(given: PrintInput) -> Side:
+    if given.image is None:
+        template = decode(given.template or b"")[0]
+        return Side(None, template, f"{len(template)} minutiae")
+    found = extract_template(read_image(given.image, ppi=given.ppi))
+    return Side(found.image, found.template, f"{len(found.template)} minutiae")
+
+
+def _pairs(best: types_pb2.Comparison, probe: Template, reference: Template) -> "np.ndarray[Any, Any]":
+    """Return the correspondences as indices into the two templates, by position."""
+    ends = [(c.probe, c.reference) for c in best.correspondences]
+    pairs = [(_nearest(probe, p.x, p.y), _nearest(reference, r.x, r.y)) for p, r in ends]
+    return np.asarray(pairs, np.int16).reshape(-1, 2)
+
+
+def _nearest(template: Template, x: float, y: float) -> int:
+    return int(np.abs(template.xy - np.asarray((x, y))).sum(axis=1).argmin())
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(data)
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise RequestInvalid(
+            f"{path} cannot be written ({error.strerror})", remedy="check path and disk"
+        ) from error
+
+
+def _client_tls(ca: Path | None, certificate: Path | None, key: Path | None) -> ClientTls | None:
+    return ClientTls(ca, certificate, key) if ca or certificate or key else None
+
+
+if __name__ == "__main__":
+    main()

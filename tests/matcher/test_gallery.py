@@ -1,0 +1,803 @@
+"""Gallery, segments and coarse index: findable at once, gone at once, whole whatever happens to the disk.
+
+`PYTHONPATH=.:tests python tests/matcher/test_gallery.py` writes the golden gallery of the current version;
+those of older versions stay as they are.
+"""
+
+import errno
+import json
+import logging
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from minutiae import finger
+
+from matcher import gallery as gallery_module
+from matcher import segment as segment_module
+from matcher.cylinders import Prepared, prepare
+from matcher.errors import GalleryCorrupt, GalleryTooNew
+from matcher.gallery import MANIFEST, Gallery
+from matcher.index import CoarseIndex
+from matcher.segment import _PREFIX, VERSION, LiveSegment, SealedSegment, write_segment
+from matcher.template import Template
+
+GOLDEN = Path(__file__).resolve().parents[1] / "data" / "gallery"
+FIELDS = ("pose", "bits", "valid", "minutia")
+PRINTS = [prepare(finger(k, 12, size=(200, 240))) for k in range(240)]
+EMPTY = prepare(Template.of([[3, 4]], [1.0], [1], [50], size=(10, 10)))
+NOBODY = np.zeros(0, np.int64)
+
+
+def rows_of(*rows: int) -> np.ndarray:
+    return np.array(sorted(rows), np.int64)
+
+
+def filled(folder: Path, rows: range, *, seal_at: tuple[int, ...] = ()) -> Gallery:
+    """Row r holds print r; sealed after each row of `seal_at`."""
+    gallery = Gallery(folder, NOBODY)
+    for row in rows:
+        gallery.add(row, PRINTS[row])
+        if row in seal_at:
+            gallery.seal()
+    return gallery
+
+
+def same(a: Prepared | None, b: Prepared | None) -> bool:
+    return (
+        a is not None
+        and b is not None
+        and all(np.array_equal(getattr(a, name), getattr(b, name)) for name in FIELDS)
+    )
+
+
+def holds(gallery: Gallery, rows: Iterator[int] | range | list[int]) -> bool:
+    """Whether exactly these rows are reached, each with its own print and first for its own probe."""
+    rows = list(rows)
+    return (
+        gallery.rows.tolist() == rows
+        and len(gallery) == len(rows)
+        and all(row in gallery and same(gallery.prepared(row), PRINTS[row]) for row in rows)
+        and all(gallery.shortlist(PRINTS[row], limit=1).rows.tolist() == [row] for row in rows)
+    )
+
+
+def on_disk(folder: Path, row: int) -> bool:
+    """Whether a row's minutiae or cylinders lie in any file."""
+    traces = PRINTS[row].pose.tobytes(), PRINTS[row].bits.tobytes()
+    return any(trace in path.read_bytes() for path in folder.iterdir() for trace in traces)
+
+
+# ---- rows come and go
+
+
+def test_found_at_once_and_gone_at_once(tmp_path: Path) -> None:
+    """From memory and from the disk, with the whole gallery in the shortlist and with a small one."""
+    gallery = Gallery(tmp_path, NOBODY)
+    for row in range(6):
+        gallery.add(row, PRINTS[row])
+        assert holds(gallery, range(row + 1))
+        if row == 2:
+            gallery.seal()
+    assert gallery.live_rows == 3
+    gallery.hide([0, 4, 77])
+    assert holds(gallery, [1, 2, 3, 5])
+    assert gallery.prepared(0) is None
+    assert gallery.prepared(4) is None
+    assert 4 not in gallery
+    assert gallery.hidden_rows == 1
+    for limit in (1, 2, 3, 4, 100):
+        assert not {0, 4} & set(gallery.shortlist(PRINTS[4], limit=limit).rows.tolist())
+        assert not {0, 4} & set(gallery.shortlist(PRINTS[0], limit=limit).rows.tolist())
+
+
+def test_a_shortlist_is_ordered_and_bounded(tmp_path: Path) -> None:
+    gallery = filled(tmp_path, range(40), seal_at=(9, 24))
+    found = gallery.shortlist(PRINTS[7], limit=10)
+    assert found.rows[0] == 7
+    assert len(found.rows) == 10
+    assert len(set(found.rows.tolist())) == 10
+    assert (np.diff(found.votes) <= 0).all()
+    assert found.votes[0] == pytest.approx(len(PRINTS[7].bits), rel=1e-5)
+    assert (found.rows.dtype, found.votes.dtype) == (np.int64, np.float32)
+    whole = gallery.shortlist(PRINTS[7], limit=40)
+    assert whole.rows.tolist() == list(range(40))
+    assert not whole.votes.any()
+
+
+def test_prints_without_cylinders(tmp_path: Path) -> None:
+    """They are kept and compared while the gallery fits the shortlist; as probes they shortlist nothing."""
+    gallery = Gallery(tmp_path, NOBODY)
+    gallery.add(1, EMPTY)
+    gallery.add(2, EMPTY)
+    assert gallery.shortlist(PRINTS[0], limit=1).rows.tolist() == []
+    gallery.seal()
+    gallery.add(3, PRINTS[3])
+    gallery.seal()
+    again = Gallery(tmp_path, rows_of(1, 2, 3))
+    assert again.rows.tolist() == [1, 2, 3]
+    assert same(again.prepared(1), EMPTY)
+    assert again.shortlist(EMPTY, limit=2).rows.tolist() == []
+    assert again.shortlist(EMPTY, limit=3).rows.tolist() == [1, 2, 3]
+    assert again.shortlist(PRINTS[3], limit=1).rows.tolist() == [3]
+
+
+def test_adding_a_row_again_changes_nothing(tmp_path: Path) -> None:
+    """A replay may overtake an enrolment that is under way: the row is there once."""
+    gallery = filled(tmp_path, range(3), seal_at=(1,))
+    for row in range(3):
+        gallery.add(row, PRINTS[row])
+    assert gallery.live_rows == 1
+    assert holds(gallery, range(3))
+
+
+def test_an_empty_gallery(tmp_path: Path) -> None:
+    gallery = Gallery(tmp_path / "new" / "folder", NOBODY)
+    gallery.seal()
+    gallery.compact()
+    assert len(gallery) == 0
+    assert gallery.rows.dtype == np.int64
+    assert gallery.shortlist(PRINTS[0], limit=5).rows.tolist() == []
+    assert gallery.shortlist(PRINTS[0], limit=0).rows.tolist() == []
+    assert gallery.missing(rows_of(4, 5)) == [4, 5]
+    assert gallery.prepared(1) is None
+
+
+def test_many_additions_copy_little() -> None:
+    """Owners and norms of the live index grow with room to spare and stay right."""
+    index = CoarseIndex()
+    for owner, p in enumerate(PRINTS):
+        index.add(p.bits, np.full(len(p.bits), owner))
+    built = CoarseIndex.build(
+        np.concatenate([p.bits for p in PRINTS]),
+        np.repeat(np.arange(len(PRINTS)), [len(p.bits) for p in PRINTS]),
+    )
+    for p in PRINTS[::40]:
+        grown, whole = index.search(p.bits, neighbours=50), built.search(p.bits, neighbours=50)
+        assert np.array_equal(grown.slots, whole.slots)
+        assert np.array_equal(grown.votes, whole.votes)
+
+
+# ---- sealing, opening again, compaction
+
+
+def test_sealed_and_opened_again_it_is_the_same(tmp_path: Path) -> None:
+    gallery = filled(tmp_path, range(20), seal_at=(4, 11))
+    before = {(p, k): gallery.shortlist(PRINTS[p], limit=k) for p in (0, 3, 12, 19, 30) for k in (1, 5, 19)}
+    gallery.seal()
+    assert gallery.live_rows == 0
+    again = Gallery(tmp_path, rows_of(*range(20)))
+    for one in (gallery, again):
+        assert holds(one, range(20))
+        assert one.missing(rows_of(*range(20))) == []
+    for (p, k), expected in before.items():
+        found = again.shortlist(PRINTS[p], limit=k)
+        assert np.array_equal(found.rows, gallery.shortlist(PRINTS[p], limit=k).rows)
+        if p < 20:
+            assert found.rows[0] == expected.rows[0] == p
+
+
+def test_rows_not_sealed_are_missing_after_a_restart(tmp_path: Path) -> None:
+    filled(tmp_path, range(8), seal_at=(3,))
+    again = Gallery(tmp_path, rows_of(*range(8)))
+    assert again.missing(rows_of(*range(8))) == [4, 5, 6, 7]
+    assert holds(again, range(4))
+
+
+def test_rows_deleted_while_it_was_closed_are_hidden(tmp_path: Path) -> None:
+    filled(tmp_path, range(8), seal_at=(3, 7))
+    again = Gallery(tmp_path, rows_of(1, 2, 6, 7))
+    assert holds(again, [1, 2, 6, 7])
+    assert again.hidden_rows == 4
+    again.compact()
+    assert holds(again, [1, 2, 6, 7])
+    assert [row for row in range(8) if on_disk(tmp_path, row)] == [1, 2, 6, 7]
+
+
+def test_compaction_erases_hidden_rows_from_the_disk(tmp_path: Path) -> None:
+    """Only the segments that hold some are written anew; no byte of the hidden prints is left in any file."""
+    gallery = filled(tmp_path, range(12), seal_at=(3, 7, 11))
+    assert all(on_disk(tmp_path, row) for row in range(12))
+    untouched = sorted(tmp_path.glob("*.pps"))[1]
+    gallery.hide([0, 2, 9])
+    assert gallery.hidden_rows == 3
+    assert on_disk(tmp_path, 2)
+    gallery.compact()
+    kept = [1, 3, 4, 5, 6, 7, 8, 10, 11]
+    assert [row for row in range(12) if on_disk(tmp_path, row)] == kept
+    assert gallery.hidden_rows == 0
+    assert holds(gallery, kept)
+    assert untouched.exists()
+    assert len(list(tmp_path.glob("*.pps"))) == 2
+    assert holds(Gallery(tmp_path, rows_of(*kept)), kept)
+
+
+def test_compaction_may_leave_nothing(tmp_path: Path) -> None:
+    gallery = filled(tmp_path, range(3), seal_at=(2,))
+    gallery.hide(range(3))
+    gallery.compact()
+    assert [path.name for path in tmp_path.iterdir()] == [MANIFEST]
+    assert len(Gallery(tmp_path, NOBODY)) == 0
+
+
+def test_a_row_hidden_before_it_was_sealed_never_comes_back(tmp_path: Path) -> None:
+    """Compaction while it lies in memory, sealing, opening: it reaches neither a search nor the disk."""
+    gallery = filled(tmp_path, range(6), seal_at=(2,))
+    gallery.hide([1, 4])
+    gallery.compact()
+    assert holds(gallery, [0, 2, 3, 5])
+    assert 4 not in gallery.shortlist(PRINTS[4], limit=3).rows
+    gallery.seal()
+    assert holds(gallery, [0, 2, 3, 5])
+    assert gallery.hidden_rows == 0
+    assert not on_disk(tmp_path, 4)
+    assert not on_disk(tmp_path, 1)
+
+
+def test_only_hidden_rows_are_sealed_into_nothing(tmp_path: Path) -> None:
+    gallery = filled(tmp_path, range(2))
+    gallery.hide([0, 1])
+    gallery.seal()
+    assert gallery.live_rows == 0
+    assert not list(tmp_path.glob("*.pps"))
+
+
+@pytest.mark.parametrize("work", ["seal", "compact"])
+def test_rows_added_and_hidden_while_the_disk_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, work: str
+) -> None:
+    """Nothing waits for the disk; what happened meanwhile holds afterwards, in memory and after a restart."""
+    gallery = filled(tmp_path, range(10), seal_at=(4,))
+    gallery.hide([0, 5])
+
+    def write(path: Path, rows: list[int], prepared: list[Prepared]) -> None:
+        gallery.add(10, PRINTS[10])
+        gallery.add(11, PRINTS[11])
+        gallery.hide([1, 6, 11])
+        assert holds(gallery, [2, 3, 4, 7, 8, 9, 10])
+        write_segment(path, rows, prepared)
+
+    monkeypatch.setattr(gallery_module, "write_segment", write)
+    getattr(gallery, work)()
+    monkeypatch.undo()
+    alive = [2, 3, 4, 7, 8, 9, 10]
+    assert holds(gallery, alive)
+    again = Gallery(tmp_path, rows_of(*alive))
+    for row in again.missing(rows_of(*alive)):
+        again.add(row, PRINTS[row])
+    assert holds(again, alive)
+    for one in (gallery, again):
+        one.seal()
+        one.compact()
+        assert holds(one, alive)
+        assert one.hidden_rows == 0
+    assert [row for row in range(12) if on_disk(tmp_path, row)] == alive
+
+
+# ---- what a crash or a full disk leaves
+
+
+def test_files_left_by_a_crash_are_swept(tmp_path: Path) -> None:
+    """A segment written but not in the manifest, halves of either: gone at the next start, and not read."""
+    filled(tmp_path, range(4), seal_at=(3,))
+    write_segment(tmp_path / "segment-00000002.pps", [9], [PRINTS[9]])
+    for name in ("segment-00000003.part", MANIFEST + ".part", "segment-strange.pps"):
+        (tmp_path / name).write_bytes(PRINTS[9].pose.tobytes())
+    again = Gallery(tmp_path, rows_of(0, 1, 2, 3, 9))
+    assert sorted(path.name for path in tmp_path.iterdir()) == [MANIFEST, "segment-00000001.pps"]
+    assert again.missing(rows_of(0, 1, 2, 3, 9)) == [9]
+    assert holds(again, range(4))
+
+
+def test_a_failed_seal_leaves_nothing_that_compaction_would_miss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row whose sealing failed at the manifest, then deleted: compaction erases the stray segment."""
+    gallery = filled(tmp_path, range(3))
+    _fail(monkeypatch, os, "fsync", at=2)
+    with pytest.raises(OSError, match="No space"):
+        gallery.seal()
+    monkeypatch.undo()
+    gallery.hide([1])
+    gallery.compact()
+    assert not on_disk(tmp_path, 1)
+    assert holds(gallery, [0, 2])
+
+
+def _fail(patch: pytest.MonkeyPatch, where: object, name: str, *, at: int) -> None:
+    """The `at`-th call of a function finds the disk full."""
+    real, calls = getattr(where, name), iter(range(1, 10**6))
+
+    def call(*arguments: object, **options: object) -> object:
+        if next(calls) == at:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(*arguments, **options)
+
+    patch.setattr(where, name, call)
+
+
+FAILURES = [
+    (os, "fsync", 1),
+    (os, "fsync", 2),
+    (os, "fsync", 3),
+    (Path, "open", 1),
+    (Path, "open", 2),
+    (Path, "open", 3),
+    (Path, "replace", 1),
+    (Path, "replace", 2),
+    (segment_module, "_pack", 1),
+    (segment_module.CoarseIndex, "load", 1),
+]
+
+
+@pytest.mark.parametrize("work", ["seal", "compact"])
+@pytest.mark.parametrize(
+    ("where", "name", "at"), FAILURES, ids=lambda value: getattr(value, "__name__", value)
+)
+def test_a_full_disk_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: object, name: str, at: int, work: str
+) -> None:
+    """Wherever it fails: rows stay findable, a restart finds all that was sealed, a second try succeeds."""
+    gallery = filled(tmp_path, range(8), seal_at=(3,))
+    gallery.hide([2, 6])
+    alive = [0, 1, 3, 4, 5, 7]
+    _fail(monkeypatch, where, name, at=at)
+    with pytest.raises(OSError, match="No space"):
+        getattr(gallery, work)()
+    monkeypatch.undo()
+    assert holds(gallery, alive)
+    copy = tmp_path.parent / (tmp_path.name + "-copy")
+    shutil.copytree(tmp_path, copy)
+    again = Gallery(copy, rows_of(*alive))
+    assert set(again.missing(rows_of(*alive))) <= {4, 5, 7}
+    for row in again.missing(rows_of(*alive)):
+        again.add(row, PRINTS[row])
+    assert holds(again, alive)
+    gallery.seal()
+    gallery.compact()
+    assert holds(gallery, alive)
+    assert gallery.live_rows == gallery.hidden_rows == 0
+    assert holds(Gallery(tmp_path, rows_of(*alive)), alive)
+    assert not on_disk(tmp_path, 2)
+    assert not on_disk(tmp_path, 6)
+
+
+def test_a_file_size_limit(tmp_path: Path) -> None:
+    """The system itself refuses the bytes: the rows stay, the old manifest stays in force."""
+    code = """if True:
+        import resource, signal, sys
+        sys.path[:0] = sys.argv[2:]
+        from pathlib import Path
+        from test_gallery import NOBODY, PRINTS, Gallery, filled, holds
+        folder = Path(sys.argv[1])
+        gallery = filled(folder, range(4), seal_at=(1,))
+        manifest = (folder / "manifest.json").read_bytes()
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (6000, resource.RLIM_INFINITY))
+        try:
+            gallery.seal()
+        except OSError as error:
+            print(type(error).__name__)
+        print(holds(gallery, range(4)), (folder / "manifest.json").read_bytes() == manifest)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        gallery.seal()
+        print(holds(gallery, range(4)), gallery.live_rows)
+    """
+    here = Path(__file__).resolve()
+    paths = [str(here.parents[2]), str(here.parents[1]), str(here.parent)]
+    said = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path), *paths], capture_output=True, text=True, check=True
+    )
+    assert said.stdout.split() == ["OSError", "True", "True", "True", "0"]
+
+
+# ---- damage
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A gallery of two segments: rows 0 to 2, and rows 3 and 4."""
+    folder = tmp_path_factory.mktemp("small")
+    filled(folder, range(5), seal_at=(2, 4))
+    return folder
+
+
+def opened_damaged(small: Path, data: bytes, log: pytest.LogCaptureFixture) -> list[int]:
+    """Open a copy whose first segment is `data`; return the missing rows, after checking the others."""
+    log.clear()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "gallery"
+        shutil.copytree(small, folder)
+        (folder / "segment-00000001.pps").write_bytes(data)
+        gallery = Gallery(folder, rows_of(*range(5)))
+        missing = gallery.missing(rows_of(*range(5)))
+        assert holds(gallery, [row for row in range(5) if row not in missing])
+        assert bool(missing) == bool(log.records)
+        if missing:
+            assert missing == [0, 1, 2]
+            assert "segment-00000001.pps" in log.text
+            for row in missing:
+                gallery.add(row, PRINTS[row])
+            gallery.seal()
+            assert holds(gallery, range(5))
+            assert holds(Gallery(folder, rows_of(*range(5))), range(5))
+        return missing
+
+
+def test_a_segment_cut_short_is_set_aside(small: Path, caplog: pytest.LogCaptureFixture) -> None:
+    whole = (small / "segment-00000001.pps").read_bytes()
+    some = np.random.default_rng(1).integers(0, len(whole), 30).tolist()
+    for length in [0, 1, 7, 8, 23, 24, 25, 100, 4095, 4096, 4097, len(whole) - 1, *some]:
+        assert opened_damaged(small, whole[:length], caplog) == [0, 1, 2]
+
+
+def test_any_damaged_byte_is_noticed(small: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Every byte of the prefix, samples of the header and of every array; padding alone may change."""
+    path = small / "segment-00000001.pps"
+    whole = path.read_bytes()
+    _, _, _, length = _PREFIX.unpack_from(whole)
+    header = json.loads(whole[_PREFIX.size : _PREFIX.size + length])
+    random_ = np.random.default_rng(2)
+    places = [at for at in range(_PREFIX.size) if at not in (10, 11)]
+    places += random_.integers(_PREFIX.size, _PREFIX.size + length, 20).tolist()
+    for entry in header.values():
+        size = int(np.prod(entry["shape"])) * np.dtype(entry["dtype"]).itemsize
+        places += [entry["at"], entry["at"] + size - 1, *random_.integers(entry["at"], entry["at"] + size, 3)]
+    for at in places:
+        damaged = bytearray(whole)
+        damaged[at] ^= 1 << int(random_.integers(8))
+        assert opened_damaged(small, bytes(damaged), caplog) == [0, 1, 2], at
+    for at in (10, 11, _PREFIX.size + length + 1, 4095):
+        damaged = bytearray(whole)
+        damaged[at] ^= 255
+        assert opened_damaged(small, bytes(damaged), caplog) == []
+
+
+def test_other_files_than_segments_are_set_aside(small: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert opened_damaged(small, b"", caplog) == [0, 1, 2]
+    assert opened_damaged(small, b"\0" * 10000, caplog) == [0, 1, 2]
+    assert opened_damaged(small, b"PAPSEG\r\n" + b"\xff" * 10000, caplog) == [0, 1, 2]
+
+
+def test_a_segment_that_is_gone_is_rebuilt(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    filled(tmp_path, range(4), seal_at=(1, 3))
+    (tmp_path / "segment-00000001.pps").unlink()
+    gallery = Gallery(tmp_path, rows_of(*range(4)))
+    assert gallery.missing(rows_of(*range(4))) == [0, 1]
+    assert "segment-00000001.pps" in caplog.text
+
+
+@pytest.mark.parametrize("damage", ["{", "", "[]", "null", "3", '{"version": 1}', "\udcff"])
+def test_a_damaged_manifest_means_all_is_rebuilt(
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    filled(tmp_path, range(4), seal_at=(1, 3))
+    (tmp_path / MANIFEST).write_bytes(damage.encode(errors="surrogateescape"))
+    gallery = Gallery(tmp_path, rows_of(*range(4)))
+    assert gallery.missing(rows_of(*range(4))) == [0, 1, 2, 3]
+    assert "manifest" in caplog.text
+
+
+def test_any_damaged_byte_of_the_manifest(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It is read as written, or as damaged, or refused as too new (its version's digit); nothing else."""
+    filled(tmp_path, range(4), seal_at=(1, 3))
+    whole = (tmp_path / MANIFEST).read_bytes()
+    segments = {path.name: path.read_bytes() for path in tmp_path.glob("*.pps")}
+    for at in range(len(whole)):
+        for bit in (0, 1, 4, 7):
+            caplog.clear()
+            damaged = bytearray(whole)
+            damaged[at] ^= 1 << bit
+            for name, data in segments.items():
+                (tmp_path / name).write_bytes(data)
+            (tmp_path / MANIFEST).write_bytes(damaged)
+            try:
+                gallery = Gallery(tmp_path, rows_of(*range(4)))
+            except GalleryTooNew:
+                assert at == whole.index(b"1")
+                continue
+            missing = gallery.missing(rows_of(*range(4)))
+            assert missing == ([0, 1, 2, 3] if caplog.records else [])
+
+
+def test_newer_versions_are_refused_and_left_alone(tmp_path: Path) -> None:
+    """Neither a newer manifest nor a newer segment is deleted as if it were damaged."""
+    filled(tmp_path, range(2), seal_at=(1,))
+    path = tmp_path / "segment-00000001.pps"
+    whole, manifest = path.read_bytes(), (tmp_path / MANIFEST).read_text()
+    magic, _, _, length = _PREFIX.unpack_from(whole)
+    header = whole[_PREFIX.size : _PREFIX.size + length]
+    newer = _PREFIX.pack(magic, VERSION + 1, zlib.crc32(header, VERSION + 1), length)
+    path.write_bytes(newer + whole[_PREFIX.size :])
+    with pytest.raises(GalleryTooNew, match="version 2"):
+        Gallery(tmp_path, rows_of(0, 1))
+    path.write_bytes(whole)
+    (tmp_path / MANIFEST).write_text(manifest.replace('"version": 1', '"version": 2'))
+    with pytest.raises(GalleryTooNew, match="version 2"):
+        Gallery(tmp_path, rows_of(0, 1))
+    assert path.read_bytes() == whole
+
+
+def test_damage_inside_the_index_that_checksums_do_not_see() -> None:
+    """FAISS bytes of another index, or of none, are refused before they can answer."""
+    bits, owner = PRINTS[0].bits, np.zeros(len(PRINTS[0].bits), np.int64)
+    data = CoarseIndex.build(bits, owner).dump()
+    for broken in (data[:40], np.zeros(100, np.uint8), data[:-8]):
+        with pytest.raises(GalleryCorrupt):
+            CoarseIndex.load(broken, bits, owner)
+    with pytest.raises(GalleryCorrupt, match="vectors"):
+        CoarseIndex.load(data, bits[1:], owner[1:])
+
+
+# ---- the golden gallery
+
+
+def golden_prints() -> dict[int, Prepared]:
+    """Three prints by row: bare arithmetic, no finger and no kernel."""
+    made = {}
+    for row, m in ((2, 3), (5, 0), (11, 5)):
+        k = np.arange(m + 2)
+        words = np.arange(m * 21, dtype=np.uint64).reshape(m, 21) * np.uint64(0x9E3779B97F4A7C15)
+        pose = np.column_stack((10 * k + row, 7 * k, k / 8)).astype(np.float32)
+        made[row] = Prepared(pose, words[:, :18].copy(), words[:, 18:].copy(), k[:m].astype(np.int16))
+    return made
+
+
+def write_golden() -> None:
+    folder = GOLDEN / f"version-{VERSION}"
+    shutil.rmtree(folder, ignore_errors=True)
+    gallery = Gallery(folder, NOBODY)
+    for row, prepared in golden_prints().items():
+        gallery.add(row, prepared)
+    gallery.seal()
+
+
+@pytest.mark.parametrize("version", range(1, VERSION + 1))
+def test_galleries_of_every_version_are_read(tmp_path: Path, version: int) -> None:
+    """Those that a released program wrote, byte for byte as it wrote them."""
+    folder = tmp_path / "gallery"
+    shutil.copytree(GOLDEN / f"version-{version}", folder)
+    gallery = Gallery(folder, rows_of(2, 5, 11))
+    expected = golden_prints()
+    assert gallery.missing(rows_of(2, 5, 11)) == []
+    for row, prepared in expected.items():
+        assert same(gallery.prepared(row), prepared)
+    assert gallery.shortlist(expected[2], limit=1).rows.tolist() == [2]
+    assert gallery.shortlist(expected[11], limit=1).rows.tolist() == [11]
+
+
+# ---- the coarse index
+
+
+def naive_votes(bits: np.ndarray, owner: np.ndarray, probe: np.ndarray, neighbours: int) -> dict[int, float]:
+    votes: dict[int, float] = {}
+    for one in probe:
+        apart = np.bitwise_count(bits ^ one).sum(axis=1)
+        norm = np.sqrt(np.bitwise_count(bits).sum(axis=1)) + np.sqrt(np.bitwise_count(one).sum())
+        similar = np.where(norm > 0, 1 - np.sqrt(apart) / np.maximum(norm, 1), 0)
+        nearest = np.argsort(apart, kind="stable")[:neighbours]
+        for slot in set(owner[nearest].tolist()):
+            votes[slot] = votes.get(slot, 0) + similar[nearest][owner[nearest] == slot].max()
+    return votes
+
+
+@given(st.integers(0, 190), st.integers(1, 30))
+@settings(max_examples=25, deadline=None)
+def test_votes_are_the_twins(first: int, count: int) -> None:
+    """With every vector fetched, the votes are the sums of each row's best similarities."""
+    some = PRINTS[first : first + count]
+    bits = np.concatenate([p.bits for p in some])
+    owner = np.repeat(np.arange(count), [len(p.bits) for p in some])
+    found = CoarseIndex.build(bits, owner).search(PRINTS[first + 1].bits, neighbours=len(bits))
+    expected = naive_votes(bits, owner, PRINTS[first + 1].bits, len(bits))
+    assert found.slots.tolist() == sorted(expected)
+    np.testing.assert_allclose(found.votes, [expected[s] for s in found.slots.tolist()], rtol=1e-5)
+
+
+@pytest.mark.parametrize("factory", ["BFlat", "BHNSW16", "BIVF4"])
+def test_other_indexes_by_name(factory: str) -> None:
+    """A trained and an approximate index are built, written, read and searched through the same door."""
+    bits = np.concatenate([p.bits for p in PRINTS[:40]])
+    owner = np.repeat(np.arange(40), [len(p.bits) for p in PRINTS[:40]])
+    built = CoarseIndex.build(bits, owner, factory=factory)
+    loaded = CoarseIndex.load(built.dump(), bits, owner)
+    for index in (built, loaded):
+        found = index.search(PRINTS[7].bits, neighbours=50)
+        assert found.slots[np.argmax(found.votes)] == 7
+
+
+def test_cylinders_without_a_bit_vote_for_nothing() -> None:
+    """They are alike without saying anything, as in the full comparison."""
+    none = np.zeros((3, 18), np.uint64)
+    found = CoarseIndex.build(none, np.arange(3)).search(none[:1], neighbours=3)
+    assert not found.votes.any()
+
+
+def test_a_live_segment_and_a_sealed_one_vote_alike(tmp_path: Path) -> None:
+    live = LiveSegment()
+    for slot in range(30):
+        live.add(slot + 100, PRINTS[slot])
+    write_segment(tmp_path / "s.pps", live.rows.tolist(), [live.prepared(slot) for slot in range(30)])
+    sealed = SealedSegment(tmp_path / "s.pps")
+    assert np.array_equal(sealed.rows, live.rows)
+    for probe in PRINTS[:40:7]:
+        one, other = live.votes(probe, neighbours=50), sealed.votes(probe, neighbours=50)
+        assert np.array_equal(one.slots, other.slots)
+        assert np.array_equal(one.votes, other.votes)
+
+
+# ---- threads
+
+
+def test_threads_searching_while_rows_come_and_go(tmp_path: Path) -> None:
+    """A row that was acknowledged and not hidden is always found, a hidden one never; nothing raises."""
+    stop, guard = time.monotonic() + 3.0, threading.Lock()
+    gallery, alive, gone, errors = Gallery(tmp_path, NOBODY), set(), set(), []
+    searches = [0]
+
+    def forever(work, pause: float) -> threading.Thread:
+        def run() -> None:
+            try:
+                while time.monotonic() < stop and not errors:
+                    work()
+                    time.sleep(pause)
+            except BaseException as error:
+                errors.append(error)
+
+        return threading.Thread(target=run)
+
+    fresh = iter(range(len(PRINTS)))
+
+    def add() -> None:
+        row = next(fresh, None)
+        if row is not None:
+            gallery.add(row, PRINTS[row])
+            with guard:
+                alive.add(row)
+
+    def hide() -> None:
+        with guard:
+            row = random.choice([*alive, None]) if len(alive) > 20 else None  # noqa: S311
+            alive.discard(row)
+        if row is not None:
+            gallery.hide([row])
+            with guard:
+                gone.add(row)
+
+    def search() -> None:
+        with guard:
+            row, dead = random.choice([*alive, 0]), set(gone)  # noqa: S311
+        found = {k: gallery.shortlist(PRINTS[row], limit=k).rows.tolist() for k in (3, 10**6)}
+        reference = gallery.prepared(row)
+        rows = gallery.rows.tolist()
+        gallery.missing(rows_of(0, 5))
+        with guard:
+            certain = row in alive
+        for limit, listed in found.items():
+            assert row in listed or not certain, (limit, row)
+            assert not dead & set(listed)
+            assert len(set(listed)) == len(listed)
+        assert not certain or (same(reference, PRINTS[row]) and row in rows)
+        searches[0] += 1
+
+    threads = [forever(add, 0.01), forever(hide, 0.03), forever(gallery.seal, 0.05)]
+    threads += [forever(gallery.compact, 0.08), *(forever(search, 0.0) for _ in range(3))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+    assert searches[0] > 50
+    assert holds(gallery, sorted(alive))
+    gallery.seal()
+    gallery.compact()
+    assert holds(Gallery(tmp_path, rows_of(*alive)), sorted(alive))
+    assert not any(on_disk(tmp_path, row) for row in gone)
+
+
+# ---- any order of events
+
+
+class GalleryMachine(RuleBasedStateMachine):
+    """The gallery against a set of rows, whatever is done to it."""
+
+    @initialize()
+    def create(self) -> None:
+        self.folder = Path(tempfile.mkdtemp())
+        self.alive: set[int] = set()
+        self.sealed: set[int] = set()
+        self.next = 0
+        self.gallery = Gallery(self.folder, NOBODY)
+
+    @rule(count=st.integers(1, 4))
+    def add(self, count: int) -> None:
+        for _ in range(min(count, len(PRINTS) - self.next)):
+            self.gallery.add(self.next, PRINTS[self.next])
+            self.alive.add(self.next)
+            self.next += 1
+
+    @rule(picks=st.lists(st.integers(0, 60), max_size=4))
+    def hide(self, picks: list[int]) -> None:
+        """Rows that are there, that were, and that never were."""
+        self.gallery.hide(picks)
+        self.alive.difference_update(picks)
+        self.next = max([self.next, *(p + 1 for p in picks)])
+
+    @rule(pick=st.integers(0, 60))
+    def add_again(self, pick: int) -> None:
+        if pick in self.alive:
+            self.gallery.add(pick, PRINTS[pick])
+
+    @rule()
+    def seal(self) -> None:
+        self.gallery.seal()
+        self.sealed = set(self.alive) | (self.sealed - self.alive)
+        assert self.gallery.live_rows == 0
+
+    @rule()
+    def compact(self) -> None:
+        self.gallery.compact()
+        assert self.gallery.hidden_rows == 0
+        gone = set(range(min(self.next, len(PRINTS)))) - self.alive
+        assert not any(on_disk(self.folder, row) for row in gone)
+
+    @rule(at=st.integers(1, 3), work=st.sampled_from(["seal", "compact"]))
+    def fail(self, at: int, work: str) -> None:
+        """The disk is full, somewhere on the way; what the disk then holds may be either."""
+        with pytest.MonkeyPatch.context() as patch:
+            _fail(patch, os, "fsync", at=at)
+            try:
+                getattr(self.gallery, work)()
+            except OSError:
+                return
+        if work == "seal":
+            self.sealed |= self.alive
+
+    @rule()
+    def reopen(self) -> None:
+        """What was sealed is there; the rest is missing, and comes back when it is added again."""
+        alive = rows_of(*self.alive)
+        self.gallery = Gallery(self.folder, alive)
+        missing = self.gallery.missing(alive)
+        assert not set(missing) & self.sealed
+        assert sorted({*missing, *self.gallery.rows.tolist()}) == alive.tolist()
+        for row in missing:
+            self.gallery.add(row, PRINTS[row])
+
+    @invariant()
+    def agrees(self) -> None:
+        assert holds(self.gallery, sorted(self.alive))
+
+    def teardown(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+TestAnyOrder = GalleryMachine.TestCase
+TestAnyOrder.settings = settings(
+    max_examples=25, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck)
+)
+
+
+def test_nothing_is_logged_when_nothing_is_wrong(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        filled(tmp_path, range(4), seal_at=(1,)).compact()
+        Gallery(tmp_path, rows_of(0, 1))
+    assert not [record for record in caplog.records if record.name.startswith("matcher")]
+
+
+if __name__ == "__main__":
+    write_golden()
