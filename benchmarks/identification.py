@@ -16,6 +16,10 @@ is a miss. FPIR is counted as if each probe's own finger had not been enrolled, 
 for the full comparison, and for the coarse stage but for the one place that the mate took in the shortlist.
 FNIR is the share of probes whose mate scores below the threshold or is not returned.
 
+A finger that is known to stand in two sets (`datasets.SAME_FINGER`) is enrolled under both names, and what is
+searched under one name and found under the other is neither mate nor non-mate: it is passed over. The ranks
+by the sets' own labels, which take it for a stranger, are given beside (`as_labelled`).
+
 References
 ----------
 ISO/IEC 19795-1:2021 (closed-set rank-r identification rate, FPIR, FNIR).
@@ -32,7 +36,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import asdict, astuple, dataclass, fields, replace
 from itertools import groupby
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -41,12 +45,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks import metrics
-from benchmarks.datasets import Print, PrintSet, digest
+from benchmarks.datasets import SAME_FINGER, Print, PrintSet, digest
 from benchmarks.metrics import Floats, Ints
 from benchmarks.runner import Track, dumps, environment, untracked, write_atomic
 from enroll.errors import ResolutionImplausible, ResolutionUnknown
 from matcher import search
-from matcher.calibration import shipped
+from matcher.calibration import Calibration, shipped
 from matcher.errors import InvalidInput, PapilarError
 from papilar import translate
 from papilar.api.v1 import matching_pb2
@@ -78,8 +82,9 @@ class Search:
     rank : int or None
         Of the mate, from 1; None where it was not returned: the coarse stage lost it, or the probe or the
         finger's enrolment failed.
-    mate, nonmate : float
-        Score of the mate and the best of all others; minus infinity where there is none.
+    mate, nonmate, twin : float
+        Score of the mate, the best of all others, and that of the same finger under the name it has in
+        another set; minus infinity where there is none. The twin counts neither as an other nor in the rank.
     latency, extraction, search : float
         Seconds from request to answer as the client sees them, and the node's own shares of them.
     failure : str
@@ -92,6 +97,7 @@ class Search:
     rank: int | None
     mate: float
     nonmate: float
+    twin: float
     latency: float
     extraction: float
     search: float
@@ -136,6 +142,7 @@ def run(
         raise InvalidInput(
             f"{len(enrolled)} fingers", remedy=f"name fewer sets: {MOST_FINGERS} fingers at most"
         )
+    fitted = shipped()
     with node(shortlist) as client, ThreadPoolExecutor(workers) as pool:
 
         def enrol(item: tuple[PrintSet, Print]) -> str | None:
@@ -147,7 +154,7 @@ def run(
         failures = list(track(pool.map(enrol, enrolled), "enrolling", len(enrolled)))
         searches = list(track(pool.map(identify, probes), "searching", len(probes)))
     failed = [{"print": _subject(*e), "reason": r} for e, r in zip(enrolled, failures, strict=True) if r]
-    about = _about(sets, len(enrolled), failed) | {"shortlist": shortlist, "workers": workers}
+    about = _about(sets, len(enrolled), failed, fitted) | {"shortlist": shortlist, "workers": workers}
     return _save(out / FOLDER / f"shortlist-{shortlist}", searches, about)
 
 
@@ -185,6 +192,7 @@ def measure(
         "failures_to_enrol": len(about["failures_to_enrol"]),
         "sets": {name: _ranks(part, replicates, seed) for name, part in by_set.items()},
         "all": _ranks(searches, replicates, seed),
+        "as_labelled": _ranks([_as_labelled(each) for each in searches], replicates, seed),
         "open_set": _open_set(searches),
         "stated": [_stated(searches, each) for each in about["thresholds"]],
         "seconds": {each: _times(searches, each) for each in ("latency", "extraction", "search")},
@@ -275,14 +283,17 @@ def _found(
     each: PrintSet, one: Print, response: matching_pb2.IdentifyResponse, *, latency: float, failure: str
 ) -> Search:
     subject, spent = _subject(each, one), response.statistics
-    mates = [c for c in response.candidates if c.subject_id == subject]
+    twins = {name for names in SAME_FINGER if subject in names for name in names} - {subject}
+    ranked = [c for c in response.candidates if c.subject_id not in twins]
+    place = next((at for at, c in enumerate(ranked) if c.subject_id == subject), None)
     return Search(
         each.name,
         one.name,
         one.finger,
-        mates[0].rank if mates else None,
-        mates[0].score if mates else -math.inf,
-        max((c.score for c in response.candidates if c.subject_id != subject), default=-math.inf),
+        None if place is None else place + 1,
+        -math.inf if place is None else ranked[place].score,
+        max((c.score for c in ranked if c.subject_id != subject), default=-math.inf),
+        max((c.score for c in response.candidates if c.subject_id in twins), default=-math.inf),
         round(latency, 6),
         round(spent.extraction_time.ToTimedelta().total_seconds(), 6),
         round(spent.search_time.ToTimedelta().total_seconds(), 6),
@@ -298,8 +309,10 @@ def _reason(error: PapilarError, one: Print) -> str:
     return error.reason
 
 
-def _about(sets: Sequence[PrintSet], enrolled: int, failed: Sequence[Mapping[str, str]]) -> dict[str, Any]:
-    fitted, size = shipped(), enrolled - len(failed)
+def _about(
+    sets: Sequence[PrintSet], enrolled: int, failed: Sequence[Mapping[str, str]], fitted: Calibration
+) -> dict[str, Any]:
+    size = enrolled - len(failed)
     thresholds = [(rate, search.threshold(fitted, target_fpir=rate, gallery_size=size)) for rate in FPIRS]
     return {
         "sets": {each.name: digest(one.path for one in each.prints) for each in sets},
@@ -337,9 +350,9 @@ def _load(folder: Path) -> tuple[Mapping[str, Any], list[Search]]:
 
 def _row(row: Mapping[str, str]) -> Search:
     rank = int(row["rank"]) if row["rank"] else None
-    mate, nonmate, latency, extraction, spent = (float(row[name]) for name in COLUMNS[4:9])
+    mate, nonmate, twin, latency, extraction, spent = (float(row[name]) for name in COLUMNS[4:10])
     head = row["set"], row["probe"], row["finger"], rank
-    return Search(*head, mate, nonmate, latency, extraction, spent, row["failure"])
+    return Search(*head, mate, nonmate, twin, latency, extraction, spent, row["failure"])
 
 
 def _ranks(searches: Sequence[Search], replicates: int, seed: int) -> dict[str, Any]:
@@ -349,6 +362,12 @@ def _ranks(searches: Sequence[Search], replicates: int, seed: int) -> dict[str, 
     found = metrics.estimates([f"rank{r}" for r in RANKS], hits.mean(axis=0), tables)
     counts = {"probes": len(searches), "failures": sum(bool(each.failure) for each in searches)}
     return counts | {name: asdict(estimate) for name, estimate in found.items()}
+
+
+def _as_labelled(each: Search) -> Search:
+    """Take the same finger under another name for a stranger, as the sets' labels do."""
+    rank = None if each.rank is None else each.rank + (each.twin > each.mate)
+    return replace(each, rank=rank, nonmate=max(each.nonmate, each.twin), twin=-math.inf)
 
 
 def _weights(searches: Sequence[Search], replicates: int, seed: int) -> Ints:

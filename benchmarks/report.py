@@ -232,7 +232,8 @@ def identification_table(section: Mapping[str, Any]) -> Table:
         ["set", "probes", "failed", *(f"rank-{rank}" for rank in identification.RANKS)],
         caption=_identification_caption(section),
     )
-    for name, entry in {**section["sets"], "all": section["all"]}.items():
+    together = {"all": section["all"], "all, as labelled": section["as_labelled"]}
+    for name, entry in {**section["sets"], **together}.items():
         ranks = [_percent(entry[f"rank{rank}"]) for rank in identification.RANKS]
         grid.add_row(name, str(entry["probes"]), str(entry["failures"]), *ranks)
     return grid

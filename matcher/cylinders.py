@@ -20,6 +20,9 @@ from numpy.typing import NDArray
 from matcher import kernels
 from matcher.template import Template
 
+CODE = "mcc-192x6-1"
+"""Names the code; a change of `Shape` or of the kernels behind it changes this, and galleries are rebuilt."""
+
 WORDS = 18
 """uint64 words of a cylinder: six sectors of three."""
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from matcher.cylinders import Prepared
+from matcher.cylinders import CODE, Prepared
 from matcher.errors import GalleryCorrupt, GalleryTooNew
 from matcher.segment import LiveSegment, Rows, SealedSegment, Segment, write_segment
 
@@ -137,7 +137,7 @@ class Gallery:
         return Shortlist(rows[best], votes[best])
 
     def seal(self) -> None:
-        """Write the live segment to the disk beside the others.
+        """Write the live segment to the disk, together with sealed ones that are not much larger.
 
         Raises
         ------
@@ -146,7 +146,8 @@ class Gallery:
         """
         with self._rewriting:
             if len(self._live):
-                self._rewrite((), (self._live,))
+                small = self._small_segments()
+                self._rewrite(small, (self._live, *small))
 
     def compact(self) -> None:
         """Rewrite the segments that hold hidden rows, so that those are erased from the disk.
@@ -177,9 +178,21 @@ class Gallery:
         kept = np.fromiter((row in self._place for row in rows.tolist()), bool, len(rows))
         return Shortlist(rows[kept], votes[kept])
 
+    def _small_segments(self) -> tuple[SealedSegment, ...]:
+        """Return the latest segments that are at most twice as large as all after them.
+
+        Each row is so rewritten a logarithmic number of times, and the number of segments stays logarithmic.
+        """
+        size, first = len(self._live), len(self._sealed)
+        while first and len(self._sealed[first - 1].rows) <= 2 * size:
+            first -= 1
+            size += len(self._sealed[first].rows)
+        return self._sealed[first:]
+
     def _rewrite(self, replaced: tuple[SealedSegment, ...], sources: Sequence[Segment]) -> None:
         """Write the living rows of `sources` as one segment in place of `replaced`, and swap the manifest.
 
+        Where the live segment is among the sources it is the first.
         Until the swap, which cannot fail, nothing in memory has changed.
         """
         with self._lock:
@@ -238,6 +251,7 @@ class Gallery:
         try:
             manifest = json.loads(path.read_text(encoding="utf-8"))
             version, names, crc = manifest["version"], manifest["segments"], manifest["crc"]
+            code = manifest["cylinders"]
         except (ValueError, KeyError, TypeError) as error:
             _log.warning("the gallery's manifest is damaged (%s); all segments are rebuilt", error)
             return []
@@ -246,6 +260,9 @@ class Gallery:
                 f"the gallery has version {version}, this program reads up to {VERSION}",
                 remedy="update papilar",
             )
+        if code != CODE:
+            _log.warning("the segments hold cylinders of code %s; all are rebuilt as %s", code, CODE)
+            return []
         if crc != _crc(names):
             _log.warning("the gallery's manifest is damaged (its checksum); all segments are rebuilt")
             return []
@@ -253,7 +270,7 @@ class Gallery:
 
     def _write_manifest(self, sealed: tuple[SealedSegment, ...]) -> None:
         names = [segment.path.name for segment in sealed]
-        text = json.dumps({"version": VERSION, "segments": names, "crc": _crc(names)})
+        text = json.dumps({"version": VERSION, "cylinders": CODE, "segments": names, "crc": _crc(names)})
         part = self._folder / (MANIFEST + ".part")
         with part.open("w", encoding="utf-8") as file:
             file.write(text)

@@ -76,7 +76,8 @@ def _read(index: int, given: PrintInput, keep_image: bool) -> ReadPrint:
 
 def _read_image(index: int, given: PrintInput, data: bytes, keep_image: bool) -> ReadPrint:
     image = read_image(data, ppi=given.ppi)
-    found = extract(image, finger=given.finger, impression=given.impression or Impression.UNKNOWN)
+    impression = Impression.UNKNOWN if given.impression is None else given.impression
+    found = extract(image, finger=given.finger, impression=impression)
     reasons = tuple((str(reason), ADVICE[reason]) for reason in found.quality.reasons)
     assessment = Assessment(
         index, given.finger, not found.rejected, found.quality.score, reasons, len(found.template)

@@ -344,6 +344,8 @@ _SERVICES = (
 
 def _bind(server: grpc.Server, config: NodeConfig) -> int:
     remedy = "stop what listens there, or take another address with --listen"
+    if config.tls is not None:
+        remedy += "; see that certificate and key are PEM files of one pair"
     try:
         if config.tls is None:
             port = server.add_insecure_port(config.listen)

@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from benchmarks import datasets, download, report, runner, systems
 from benchmarks.__main__ import app
 from enroll.errors import ImageTruncated, ResolutionUnknown
+from matcher.calibration import shipped
 from matcher.codecs import decode
 from matcher.errors import InvalidInput
 from matcher.template import Template
@@ -117,6 +118,25 @@ def test_a_folder_of_folders_of_folders(prints):
     assert {each.ppi for each in datasets.load(prints.parents[1], ppi=333).sets} == {333}
 
 
+def test_below_the_named_folder_most_fingers_of_a_set_have_mates(tmp_path):
+    make_set(tmp_path / "set")
+    cards = make_set(tmp_path / "cards", fingers=5, impressions=1)
+    write_image(cards / "1_2.png", 1)
+    sets, left_out = datasets.load(tmp_path)
+    assert [each.name for each in sets] == ["set"]
+    assert left_out == ("cards",)
+    assert [each.name for each in datasets.load(cards).sets] == ["cards"]
+
+
+@pytest.mark.datasets
+def test_the_folder_of_all_real_data_holds_the_eight_sets(datasets):
+    from benchmarks.datasets import load
+
+    sets, left_out = load(datasets)
+    assert [each.name for each in sets] == [f"fvc{y}-DB{i}_B" for y in (2002, 2004) for i in (1, 2, 3, 4)]
+    assert left_out == ("formats/rolled_cards",)
+
+
 @pytest.mark.parametrize(
     ("path", "ppi"),
     [
@@ -202,6 +222,23 @@ def test_a_failure_to_enrol_is_counted_and_scores_the_minimum(prints, tmp_path):
     failed = [row for row in scores_of(folder) if "2_1" in (row["probe"], row["reference"])]
     assert len(failed) == 11
     assert {row["score"] for row in failed} == {"-inf"}
+
+
+def test_raw_scores_are_kept_beside_where_a_system_has_them(prints, tmp_path):
+    class Raw(Fake):
+        def raw(self, probe, reference):
+            return 10 * super().compare(probe, reference)
+
+    runner.run(datasets.load(prints).sets, [Raw(prints, fails=("2_1",)), Fake(prints, "bare")], tmp_path)
+    folder = tmp_path / "fvc2002-DB2_B" / "fake"
+    with (folder / "raw.csv").open() as file:
+        raw = list(csv.DictReader(file))
+    for row, other in zip(scores_of(folder), raw, strict=True):
+        assert [row[key] for key in ("probe", "reference", "mated")] == list(other.values())[:3]
+        assert float(other["raw_score"]) == pytest.approx(10 * float(row["score"]))
+    digest = hashlib.sha256((folder / "raw.csv").read_bytes()).hexdigest()
+    assert json.loads((folder / "run.json").read_text())["raw_digest"] == digest
+    assert not (tmp_path / "fvc2002-DB2_B" / "bare" / "raw.csv").exists()
 
 
 def test_a_damaged_file_is_a_failure_to_enrol(prints, tmp_path):
@@ -354,7 +391,7 @@ def pipeline(monkeypatch):
         template = Template.of(points, np.zeros(10), np.ones(10), np.full(10, 50), size=(96, 96))
         return types.SimpleNamespace(rejected=bool((image.pixels == 255).all()), template=template)
 
-    monkeypatch.setitem(sys.modules, "enroll.pipeline", types.SimpleNamespace(extract=extract))
+    monkeypatch.setattr(systems, "extract", extract)
 
 
 def test_papilar_rejects_as_its_pipeline_does(pipeline, prints):
@@ -363,6 +400,7 @@ def test_papilar_rejects_as_its_pipeline_does(pipeline, prints):
     assert papilar.extract(white.tobytes(), ppi=500) is None
     one = papilar.extract((prints / "1_1.png").read_bytes(), ppi=500)
     assert math.isfinite(papilar.compare(one, one))
+    assert papilar.compare(one, one) == shipped().llr(papilar.raw(one, one))
 
 
 def test_a_command_can_ask_for_templates(pipeline, prints):

@@ -209,20 +209,40 @@ def test_rows_deleted_while_it_was_closed_are_hidden(tmp_path: Path) -> None:
 
 def test_compaction_erases_hidden_rows_from_the_disk(tmp_path: Path) -> None:
     """Only the segments that hold some are written anew; no byte of the hidden prints is left in any file."""
-    gallery = filled(tmp_path, range(12), seal_at=(3, 7, 11))
+    gallery = filled(tmp_path, range(12), seal_at=(7, 10, 11))
     assert all(on_disk(tmp_path, row) for row in range(12))
     untouched = sorted(tmp_path.glob("*.pps"))[1]
-    gallery.hide([0, 2, 9])
+    gallery.hide([0, 2, 11])
     assert gallery.hidden_rows == 3
     assert on_disk(tmp_path, 2)
     gallery.compact()
-    kept = [1, 3, 4, 5, 6, 7, 8, 10, 11]
+    kept = [1, 3, 4, 5, 6, 7, 8, 9, 10]
     assert [row for row in range(12) if on_disk(tmp_path, row)] == kept
     assert gallery.hidden_rows == 0
     assert holds(gallery, kept)
     assert untouched.exists()
     assert len(list(tmp_path.glob("*.pps"))) == 2
     assert holds(Gallery(tmp_path, rows_of(*kept)), kept)
+
+
+def test_sealing_merges_segments_that_are_not_much_larger(tmp_path: Path) -> None:
+    """Sealing one row at a time leaves few files, and every row is found after opening them again."""
+    gallery = Gallery(tmp_path, NOBODY)
+    for row in range(32):
+        gallery.add(row, PRINTS[row])
+        gallery.seal()
+        assert len(list(tmp_path.glob("*.pps"))) <= 1 + np.log2(row + 1)
+    assert holds(gallery, range(32))
+    assert holds(Gallery(tmp_path, rows_of(*range(32))), range(32))
+
+
+def test_segments_of_another_code_are_rebuilt(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Cylinders made by other kernels must not be compared with today's."""
+    filled(tmp_path, range(3), seal_at=(2,))
+    manifest = tmp_path / MANIFEST
+    manifest.write_text(manifest.read_text().replace("mcc-192x6-1", "mcc-192x6-0"))
+    assert Gallery(tmp_path, rows_of(0, 1, 2)).missing(rows_of(0, 1, 2)) == [0, 1, 2]
+    assert "mcc-192x6-0" in caplog.text
 
 
 def test_compaction_may_leave_nothing(tmp_path: Path) -> None:
@@ -409,9 +429,9 @@ def test_a_file_size_limit(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A gallery of two segments: rows 0 to 2, and rows 3 and 4."""
+    """A gallery of two segments: rows 0 to 3, and row 4."""
     folder = tmp_path_factory.mktemp("small")
-    filled(folder, range(5), seal_at=(2, 4))
+    filled(folder, range(5), seal_at=(3, 4))
     return folder
 
 
@@ -427,7 +447,7 @@ def opened_damaged(small: Path, data: bytes, log: pytest.LogCaptureFixture) -> l
         assert holds(gallery, [row for row in range(5) if row not in missing])
         assert bool(missing) == bool(log.records)
         if missing:
-            assert missing == [0, 1, 2]
+            assert missing == [0, 1, 2, 3]
             assert "segment-00000001.pps" in log.text
             for row in missing:
                 gallery.add(row, PRINTS[row])
@@ -441,7 +461,7 @@ def test_a_segment_cut_short_is_set_aside(small: Path, caplog: pytest.LogCapture
     whole = (small / "segment-00000001.pps").read_bytes()
     some = np.random.default_rng(1).integers(0, len(whole), 30).tolist()
     for length in [0, 1, 7, 8, 23, 24, 25, 100, 4095, 4096, 4097, len(whole) - 1, *some]:
-        assert opened_damaged(small, whole[:length], caplog) == [0, 1, 2]
+        assert opened_damaged(small, whole[:length], caplog) == [0, 1, 2, 3]
 
 
 def test_any_damaged_byte_is_noticed(small: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -459,7 +479,7 @@ def test_any_damaged_byte_is_noticed(small: Path, caplog: pytest.LogCaptureFixtu
     for at in places:
         damaged = bytearray(whole)
         damaged[at] ^= 1 << int(random_.integers(8))
-        assert opened_damaged(small, bytes(damaged), caplog) == [0, 1, 2], at
+        assert opened_damaged(small, bytes(damaged), caplog) == [0, 1, 2, 3], at
     for at in (10, 11, _PREFIX.size + length + 1, 4095):
         damaged = bytearray(whole)
         damaged[at] ^= 255
@@ -467,16 +487,16 @@ def test_any_damaged_byte_is_noticed(small: Path, caplog: pytest.LogCaptureFixtu
 
 
 def test_other_files_than_segments_are_set_aside(small: Path, caplog: pytest.LogCaptureFixture) -> None:
-    assert opened_damaged(small, b"", caplog) == [0, 1, 2]
-    assert opened_damaged(small, b"\0" * 10000, caplog) == [0, 1, 2]
-    assert opened_damaged(small, b"PAPSEG\r\n" + b"\xff" * 10000, caplog) == [0, 1, 2]
+    assert opened_damaged(small, b"", caplog) == [0, 1, 2, 3]
+    assert opened_damaged(small, b"\0" * 10000, caplog) == [0, 1, 2, 3]
+    assert opened_damaged(small, b"PAPSEG\r\n" + b"\xff" * 10000, caplog) == [0, 1, 2, 3]
 
 
 def test_a_segment_that_is_gone_is_rebuilt(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    filled(tmp_path, range(4), seal_at=(1, 3))
+    filled(tmp_path, range(4), seal_at=(2, 3))
     (tmp_path / "segment-00000001.pps").unlink()
     gallery = Gallery(tmp_path, rows_of(*range(4)))
-    assert gallery.missing(rows_of(*range(4))) == [0, 1]
+    assert gallery.missing(rows_of(*range(4))) == [0, 1, 2]
     assert "segment-00000001.pps" in caplog.text
 
 
@@ -484,7 +504,7 @@ def test_a_segment_that_is_gone_is_rebuilt(tmp_path: Path, caplog: pytest.LogCap
 def test_a_damaged_manifest_means_all_is_rebuilt(
     tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    filled(tmp_path, range(4), seal_at=(1, 3))
+    filled(tmp_path, range(4), seal_at=(2, 3))
     (tmp_path / MANIFEST).write_bytes(damage.encode(errors="surrogateescape"))
     gallery = Gallery(tmp_path, rows_of(*range(4)))
     assert gallery.missing(rows_of(*range(4))) == [0, 1, 2, 3]
@@ -493,7 +513,7 @@ def test_a_damaged_manifest_means_all_is_rebuilt(
 
 def test_any_damaged_byte_of_the_manifest(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """It is read as written, or as damaged, or refused as too new (its version's digit); nothing else."""
-    filled(tmp_path, range(4), seal_at=(1, 3))
+    filled(tmp_path, range(4), seal_at=(2, 3))
     whole = (tmp_path / MANIFEST).read_bytes()
     segments = {path.name: path.read_bytes() for path in tmp_path.glob("*.pps")}
     for at in range(len(whole)):

@@ -77,6 +77,7 @@ def test_every_kernel_has_its_twin() -> None:
 @example(0)
 @example(2**64 - 1)
 @example(2**63)
+@settings(deadline=None)
 def test_popcount(value: int) -> None:
     assert _popcount(np.uint64(value)) == naive.popcount(value)
 
@@ -90,6 +91,7 @@ def _popcount(value):
 @example(math.pi)
 @example(-math.pi)
 @example(3 * math.pi)
+@settings(deadline=None)
 def test_wrapped(angle: float) -> None:
     """The same direction, in [-pi, pi] up to rounding."""
     value = kernels.wrapped(angle)
@@ -98,6 +100,7 @@ def test_wrapped(angle: float) -> None:
 
 
 @given(poses())
+@settings(deadline=None)
 def test_convex_hull(pose: np.ndarray) -> None:
     """Its corners are the twin's, once each unless all points coincide, counter-clockwise."""
     corners = pose[kernels.convex_hull(pose), :2].astype(float)
@@ -110,7 +113,7 @@ def test_convex_hull(pose: np.ndarray) -> None:
 
 
 @given(seeds, st.integers(3, 300))
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 def test_convex_hull_agrees_with_qhull(seed: int, n: int) -> None:
     pose = layout("scattered", n, seed, whole=False)
     reached = {tuple(p) for p in pose[kernels.convex_hull(pose), :2]}
@@ -118,6 +121,7 @@ def test_convex_hull_agrees_with_qhull(seed: int, n: int) -> None:
 
 
 @given(poses(), st.floats(-200, 600), st.floats(-200, 600))
+@settings(deadline=None)
 def test_near_hull(pose: np.ndarray, x: float, y: float) -> None:
     corners = pose[kernels.convex_hull(pose)]
     ways = {naive.near_hull(x, y, corners, 50.0 + slack) for slack in (-1e-3, 0, 1e-3)}
@@ -126,6 +130,7 @@ def test_near_hull(pose: np.ndarray, x: float, y: float) -> None:
 
 
 @given(st.floats(-7, 7))
+@settings(deadline=None)
 def test_sector_weights(difference: float) -> None:
     out = np.empty(6)
     kernels.sector_weights(difference, SHAPE.sigma_d, out)
@@ -150,6 +155,7 @@ def test_cylinder_of_one_minutia(pose: np.ndarray) -> None:
 
 
 @given(seeds)
+@settings(deadline=None)
 def test_pack_cylinder(seed: int) -> None:
     random = np.random.default_rng(seed)
     level, ok = random.uniform(0, 0.01, (6, 192)), random.random(192) < 0.8
@@ -228,6 +234,7 @@ def test_relaxed_score(prints: tuple, turn: float) -> None:
 
 
 @given(st.integers(0, 255))
+@settings(deadline=None)
 def test_pair_count(fewer: int) -> None:
     count = kernels.pair_count(fewer, RELAXATION)
     assert count == naive.pair_count(fewer, RELAXATION)
@@ -235,6 +242,7 @@ def test_pair_count(fewer: int) -> None:
 
 
 @given(poses(least=2, most=12, whole=False), seeds)
+@settings(deadline=None)
 def test_fit_rigid(a: np.ndarray, seed: int) -> None:
     """No motion fits better than the kernel's; the twin's fits as well."""
     random = np.random.default_rng(seed)

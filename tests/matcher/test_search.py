@@ -45,6 +45,7 @@ calibrations = st.builds(
 
 
 @given(calibrations, st.floats(-12, 0))
+@settings(deadline=None)
 def test_threshold_and_false_match_rate_are_inverse(calibration: Calibration, exponent: float) -> None:
     """Wherever the threshold is above the lowest ratio ever stated."""
     fmr = calibration.tail_rate * 10**exponent
@@ -54,12 +55,14 @@ def test_threshold_and_false_match_rate_are_inverse(calibration: Calibration, ex
 
 
 @given(calibrations, st.floats(-1e300, 1e300), st.floats(0, 100))
+@settings(deadline=None)
 def test_rates_fall_with_the_threshold(calibration: Calibration, llr: float, more: float) -> None:
     """Never above the tail's rate, never negative, whatever score is asked about."""
     assert 0 <= calibration.fmr(llr + more) <= calibration.fmr(llr) <= calibration.tail_rate
 
 
 @given(calibrations, st.floats(-7, 0), st.floats(0, 2))
+@settings(deadline=None)
 def test_ratios_rise_with_the_raw_score(calibration: Calibration, raw: float, more: float) -> None:
     assert LOWEST <= calibration.llr(raw) <= calibration.llr(raw + more)
 
@@ -79,6 +82,7 @@ def test_the_shipped_calibration_is_sound() -> None:
 
 
 @given(calibrations, st.floats(1e-6, 0.999), st.integers(0, 10**9))
+@settings(deadline=None)
 def test_threshold_of_a_search(calibration: Calibration, target: float, size: int) -> None:
     """1 - (1 - FMR)^N is the rate that was asked for, or less where the tail's edge answers."""
     least = threshold(calibration, target_fpir=target, gallery_size=size)
@@ -142,6 +146,7 @@ def test_positions_that_may_meet() -> None:
 
 
 @given(st.integers(0, 100), st.integers(1, 40))
+@settings(deadline=None)
 def test_batches(n: int, size: int) -> None:
     items = [(i, -i) for i in range(n)]
     batches = list(batched_tuples(items, size))

@@ -33,7 +33,7 @@ def written(folder: Path, text: str) -> Path:
 def test_a_whole_file(tmp_path: Path) -> None:
     config = load_config(written(tmp_path, WHOLE))
     tls = Tls(Path("/c"), Path("/k"), Path("/ca"))
-    assert config == NodeConfig(Path("/g"), "0.0.0.0:7000", False, 50, 3, 1000, False, tls)  # noqa: S104
+    assert config == NodeConfig(Path("/g"), "0.0.0.0:7000", False, 50, 3, 1000, False, tls)
 
 
 def test_the_command_wins_over_the_file_and_the_file_over_the_defaults(tmp_path: Path) -> None:
