@@ -31,7 +31,8 @@ out = Console(highlight=False)
 def main() -> None:
     """Run the demo from the project's root."""
     started = time.monotonic()
-    shutil.rmtree(FOLDER, ignore_errors=True)
+    for made in ("archives", "galleries", "fresh"):  # never more than the demo has made
+        shutil.rmtree(FOLDER / made, ignore_errors=True)
     out.rule("[bold]1. Two archives of synthetic prints")
     for country, seed in COUNTRIES.items():
         archive(FOLDER / "archives" / country, subjects=FINGERS, impressions=IMPRESSIONS, seed=seed)

@@ -1,6 +1,6 @@
 """Image files in and out: bytes to `GrayImage` and back.
 
-Nothing else of the project touches Pillow or the WSQ decoder. A file is refused by its header where that
+Nothing else of `enroll` touches Pillow or the WSQ decoder. A file is refused by its header where that
 is possible, before a pixel is decoded, and a file that is not whole is refused altogether: half a print
 would enrol as a poor one.
 

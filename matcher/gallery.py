@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from matcher.cylinders import CODE, Prepared
 from matcher.errors import GalleryCorrupt, GalleryTooNew
-from matcher.segment import LiveSegment, Rows, SealedSegment, Segment, write_segment
+from matcher.segment import LiveSegment, Rows, SealedSegment, Segment, create_private, write_segment
 
 MANIFEST = "manifest.json"
 VERSION = 1
@@ -60,7 +60,7 @@ class Gallery:
     """
 
     def __init__(self, folder: Path, alive: Rows) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._folder = folder
         self._lock = threading.Lock()  # the fields below change together; held for moments only
         self._rewriting = threading.Lock()  # one writer of the folder at a time; taken before `_lock`
@@ -251,7 +251,7 @@ class Gallery:
         try:
             manifest = json.loads(path.read_text(encoding="utf-8"))
             version, names, crc = manifest["version"], manifest["segments"], manifest["crc"]
-            code = manifest["cylinders"]
+            code = manifest.get("cylinders", "")
         except (ValueError, KeyError, TypeError) as error:
             _log.warning("the gallery's manifest is damaged (%s); all segments are rebuilt", error)
             return []
@@ -272,8 +272,8 @@ class Gallery:
         names = [segment.path.name for segment in sealed]
         text = json.dumps({"version": VERSION, "cylinders": CODE, "segments": names, "crc": _crc(names)})
         part = self._folder / (MANIFEST + ".part")
-        with part.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with create_private(part) as file:
+            file.write(text.encode())
             file.flush()
             os.fsync(file.fileno())
         part.replace(self._folder / MANIFEST)

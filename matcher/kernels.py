@@ -287,7 +287,7 @@ def relaxed_score(similar, a, b, turn, p):
         return 0.0
     relaxed = relax(worth, compatibility(a, b, pairs, p), p.rounds, p.keep)
     wanted = pair_count(min(len(a), len(b)), p)
-    best = np.argsort(-relaxed / worth)[:wanted]
+    best = np.argsort(-relaxed / worth, kind="mergesort")[:wanted]  # stable: equal gains are common
     return relaxed[best].sum() / wanted
 
 

@@ -19,7 +19,7 @@ from matcher.compare import score
 from matcher.cylinders import Prepared
 from matcher.fusion import fuse
 from matcher.gallery import Gallery
-from matcher.template import Finger
+from matcher.template import Finger, Template
 
 SHORTLIST = 500
 _BATCH = 32
@@ -28,10 +28,11 @@ _BATCH = 32
 
 @dataclass(frozen=True, slots=True)
 class ProbePrint:
-    """One finger of a probe, ready to be compared."""
+    """One finger of a probe, ready to be compared; a search elsewhere sends its `template`."""
 
     finger: Finger
     prepared: Prepared
+    template: Template | None = None
 
 
 class Owner(NamedTuple):

@@ -21,7 +21,7 @@ import struct
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -139,7 +139,7 @@ def write_segment(path: Path, rows: Sequence[int], prepared: Sequence[Prepared])
     header, places = _layout(arrays)
     part = path.with_suffix(".part")
     try:
-        with part.open("wb") as file:
+        with create_private(part) as file:
             crc = zlib.crc32(header, VERSION)
             file.write(_PREFIX.pack(MAGIC, VERSION, crc, len(header)) + header)
             for name, array in arrays.items():
@@ -150,6 +150,11 @@ def write_segment(path: Path, rows: Sequence[int], prepared: Sequence[Prepared])
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def create_private(path: Path) -> BinaryIO:
+    """Open a new file for writing that its owner alone can read: what a gallery holds is biometric data."""
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
 
 
 def _pack(rows: Sequence[int], prepared: Sequence[Prepared]) -> dict[str, NDArray[Any]]:

@@ -9,8 +9,11 @@ How files are named says whose they are:
   19794-2), the folder is one person: the subject is `sub/folder`, and each impression number is an encounter
   of all its fingers.
 
-Every file has its line, also one that is no image. What was enrolled before is recognised by its content
-and name, so running again after an interruption enrols what is left.
+  What is no image by its extension has no say in this, and is no print of the person.
+
+Every file has its line, also one that is no image, and a link to a folder, which is not followed; hidden
+files are passed over, and so is the gallery where it lies in the archive. What was enrolled before is
+recognised by its content and name, so running again after an interruption enrols what is left.
 """
 
 import hashlib
@@ -24,11 +27,20 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
+from enroll.errors import ImageFormatUnknown
 from enroll.image import read_image
-from matcher.errors import PapilarError
+from matcher.errors import GalleryError, PapilarError
 from matcher.template import Finger
-from papilar.errors import NodeError, RequestInvalid, StorageError
+from papilar.errors import (
+    DeadlinePassed,
+    EncounterErased,
+    NodeError,
+    RequestConflict,
+    RequestInvalid,
+    StorageError,
+)
 from papilar.requests import Assessment, Duplicate, Enrolled, Enrollment, Outcome, PrintInput, Rejected
+from papilar.store.values import SUBJECT_ID_LENGTH
 
 EnrollCall = Callable[[Enrollment, str], Outcome]
 """Enrols one encounter under a request_id, in this process or at a node."""
@@ -64,6 +76,8 @@ class Line:
         Stable words, of a rejection or an error; empty for a good print.
     message : str
         What is wrong and what to do.
+    warnings : tuple of str
+        What to know of how a good file was read.
     """
 
     file: str
@@ -74,12 +88,17 @@ class Line:
     minutiae: int | None = None
     reason: str = ""
     message: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 class Item(NamedTuple):
-    """One file of an archive: whose print it is, of which finger, and of which encounter of theirs."""
+    """One file of an archive: whose print it is, of which finger, and of which encounter of theirs.
+
+    `file` is its path within the archive.
+    """
 
     path: Path
+    file: str
     subject: str
     impression: str
     finger: Finger
@@ -88,26 +107,34 @@ class Item(NamedTuple):
 class _Loaded(NamedTuple):
     item: Item
     data: bytes
+    warnings: tuple[str, ...]
 
 
-def find_items(archive: Path) -> list[Item]:
+def find_items(archive: Path, *, gallery: Path | None = None) -> list[Item]:
     """Return every file of an archive, in the order of encounters.
 
     Parameters
     ----------
     archive : Path
         A folder; hidden files and folders are passed over.
+    gallery : Path, optional
+        Passed over where it lies in the archive.
 
     Raises
     ------
     RequestInvalid
-        No folder, or none with a file in it.
+        No folder, one that cannot be read or that holds no file, or the gallery itself.
     """
+    remedy = "give the folder that holds the images"
     if not archive.is_dir():
-        raise RequestInvalid(f"{archive} is no folder", remedy="give the folder that holds the images")
-    files = sorted(p for p in archive.rglob("*") if p.is_file() and not _hidden(p.relative_to(archive)))
+        raise RequestInvalid(f"{archive} is no folder", remedy=remedy)
+    if gallery is not None and gallery.resolve() == archive.resolve():
+        raise RequestInvalid(
+            f"{archive} is archive and gallery at once", remedy="give the gallery its own folder"
+        )
+    files = list(_walk(archive, None if gallery is None else gallery.resolve()))
     if not files:
-        raise RequestInvalid(f"{archive} holds no file", remedy="give the folder that holds the images")
+        raise RequestInvalid(f"{archive} holds no file", remedy=remedy)
     items = [
         item
         for folder, group in groupby(files, lambda p: p.parent)
@@ -116,8 +143,23 @@ def find_items(archive: Path) -> list[Item]:
     return sorted(items, key=lambda item: (item.subject, item.impression, item.path))
 
 
+def _walk(folder: Path, gallery: Path | None) -> Iterator[Path]:
+    """Yield what lies in a folder and is none, then what lies in its sub-folders."""
+    try:
+        entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+        inner = [entry for entry in entries if entry.is_dir() and not entry.is_symlink()]
+    except OSError as error:
+        raise RequestInvalid(
+            f"the folder {folder} cannot be read ({error.strerror})", remedy="see to its permissions"
+        ) from error
+    yield from (entry for entry in entries if entry not in inner)
+    for one in inner:
+        if one.resolve() != gallery:
+            yield from _walk(one, gallery)
+
+
 def enroll_archive(
-    archive: Path,
+    items: Sequence[Item],
     call: EnrollCall,
     *,
     ppi: float | None = None,
@@ -129,7 +171,8 @@ def enroll_archive(
 
     Parameters
     ----------
-    archive : Path
+    items : sequence of Item
+        As `find_items` returns them.
     call : callable
     ppi : float, optional
         Resolution of every image, over what the files say.
@@ -143,126 +186,154 @@ def enroll_archive(
     Yields
     ------
     Line
-        One for each file, in the order of `find_items`. After a full disk or a lost node the rest is
-        `NOT_TRIED`: run again when it is mended.
-
-    Raises
-    ------
-    RequestInvalid
-        See `find_items`.
+        One for each item, in their order. After a full disk or a lost node the rest is `NOT_TRIED`: run
+        again when it is mended.
     """
-    encounters = [[*g] for _, g in groupby(find_items(archive), lambda item: (item.subject, item.impression))]
+    encounters = [[*g] for _, g in groupby(items, lambda item: (item.subject, item.impression))]
     broken = threading.Event()
 
-    def work(items: Sequence[Item]) -> list[Line]:
-        lines = {item.path: _line(archive, item, Result.NOT_TRIED, "STOPPED") for item in items}
+    def work(some: Sequence[Item]) -> list[Line]:
+        lines = {item: _line(item, Result.NOT_TRIED, "STOPPED", _STOPPED) for item in some}
         if not broken.is_set():
             try:
-                lines.update(_enroll_encounter(archive, items, call, ppi=ppi, check=check_duplicates))
-            except (StorageError, NodeError) as error:
+                lines.update(_enroll_encounter(some, call, ppi=ppi, check=check_duplicates))
+            except _BREAKING as error:
                 broken.set()
-                lines = {item.path: _failed(archive, item, error, Result.NOT_TRIED) for item in items}
-        progress(len(items))
-        return [lines[item.path] for item in items]
+                lines = {item: _failed(item, error, Result.NOT_TRIED) for item in some}
+        progress(len(some))
+        return [lines[item] for item in some]
 
     with ThreadPoolExecutor(workers, thread_name_prefix="enroll") as pool:
         for lines in pool.map(work, encounters):
             yield from lines
 
 
+_BREAKING = (StorageError, GalleryError, NodeError, DeadlinePassed)
+"""After these no other encounter would fare better. A late answer may have been an enrolment: again, it is
+`ALREADY`."""
+
+_STOPPED = "left out after what went wrong before; mend that and run the same command again"
+
+
 def _enroll_encounter(
-    archive: Path, items: Sequence[Item], call: EnrollCall, *, ppi: float | None, check: bool
-) -> Mapping[Path, Line]:
-    lines: dict[Path, Line] = {}
+    items: Sequence[Item], call: EnrollCall, *, ppi: float | None, check: bool
+) -> Mapping[Item, Line]:
+    lines: dict[Item, Line] = {}
     loaded = []
     for item in items:
         try:
-            data = item.path.read_bytes()
-            read_image(data, ppi=ppi)  # one bad file must not keep the others of its encounter out
-            loaded.append(_Loaded(item, data))
+            loaded.append(_load(item, ppi))  # one bad file must not keep the others of its encounter out
         except PapilarError as error:
-            lines[item.path] = _failed(archive, item, error)
+            lines[item] = _failed(item, error)
         except OSError as error:
             message = f"the file cannot be read ({error.strerror})"
-            lines[item.path] = _line(archive, item, Result.FAILED, "FILE_UNREADABLE", message)
+            lines[item] = _line(item, Result.FAILED, "FILE_UNREADABLE", message)
     if loaded:
-        lines.update(_call(archive, loaded, call, ppi=ppi, check=check))
+        lines.update(_call(loaded, call, ppi=ppi, check=check))
     return lines
 
 
+def _load(item: Item, ppi: float | None) -> _Loaded:
+    if not item.subject.isprintable():
+        raise RequestInvalid("the name has characters that cannot be printed", remedy="rename the file")
+    if len(item.subject) > SUBJECT_ID_LENGTH:
+        raise RequestInvalid(
+            f"the path names a subject by more than {SUBJECT_ID_LENGTH} characters", remedy="rename the file"
+        )
+    if item.path.exists() and not item.path.is_file():
+        raise ImageFormatUnknown("this is no file", remedy="put the images themselves into the archive")
+    data = item.path.read_bytes()
+    return _Loaded(item, data, read_image(data, ppi=ppi).warnings)
+
+
 def _call(
-    archive: Path, loaded: Sequence[_Loaded], call: EnrollCall, *, ppi: float | None, check: bool
-) -> Mapping[Path, Line]:
-    first = loaded[0].item
+    loaded: Sequence[_Loaded], call: EnrollCall, *, ppi: float | None, check: bool
+) -> Mapping[Item, Line]:
+    items = [one.item for one in loaded]
     new = Enrollment(
         tuple(PrintInput(one.item.finger, image=one.data, ppi=ppi) for one in loaded),
-        subject_id=first.subject,
+        subject_id=items[0].subject,
         check_duplicates=check,
     )
     try:
         outcome = call(new, _request_id(loaded, ppi))
-    except (StorageError, NodeError):
+    except _BREAKING:
         raise
+    except RequestConflict:  # the id is of the prints alone: they are there, enrolled with other options
+        return {item: _line(item, Result.ALREADY, "", subject=item.subject) for item in items}
+    except EncounterErased:
+        return {item: _line(item, Result.FAILED, EncounterErased.reason, _ERASED) for item in items}
     except PapilarError as error:
-        return {one.item.path: _failed(archive, one.item, error) for one in loaded}
-    return {one.item.path: _outcome(archive, one.item, i, outcome) for i, one in enumerate(loaded)}
+        return {item: _failed(item, error) for item in items}
+    return {one.item: _outcome(one, i, outcome) for i, one in enumerate(loaded)}
 
 
-def _outcome(archive: Path, item: Item, ordinal: int, outcome: Outcome) -> Line:
+_ERASED = "enrolled before and deleted since; to bring it back, give the file another impression number"
+
+
+def _outcome(one: _Loaded, ordinal: int, outcome: Outcome) -> Line:
     match outcome:
         case Duplicate(candidates):
             message = f"like subject {candidates[0].subject}, log10 LR {candidates[0].score:.1f}"
-            return _line(archive, item, Result.DUPLICATE, "DUPLICATE", message)
+            return _line(one.item, Result.DUPLICATE, "DUPLICATE", message)
         case Rejected(prints):
-            return _assessed(archive, item, prints[ordinal], Result.REJECTED, "", "")
+            return _assessed(one, prints[ordinal], Result.REJECTED, "", "")
         case Enrolled(subject, encounter, prints, repeated):
             done = Result.ALREADY if repeated else Result.ENROLLED
-            return _assessed(archive, item, prints[ordinal], done, subject, encounter)
+            return _assessed(one, prints[ordinal], done, subject, encounter)
 
 
-def _assessed(
-    archive: Path, item: Item, one: Assessment, result: Result, subject: str, encounter: str
-) -> Line:
-    if not one.accepted:
+def _assessed(one: _Loaded, found: Assessment, result: Result, subject: str, encounter: str) -> Line:
+    if not found.accepted:
         result, subject, encounter = Result.REJECTED, "", ""
     return Line(
-        _relative(archive, item.path),
+        one.item.file,
         result,
         subject,
         encounter,
-        one.quality,
-        one.minutiae,
-        " ".join(code for code, _ in one.reasons),
-        "; ".join(advice for _, advice in one.reasons),
+        found.quality,
+        found.minutiae,
+        " ".join(code for code, _ in found.reasons),
+        "; ".join(advice for _, advice in found.reasons),
+        one.warnings,
     )
 
 
-def _line(archive: Path, item: Item, result: Result, reason: str, message: str = "") -> Line:
-    return Line(_relative(archive, item.path), result, reason=reason, message=message)
+def _line(item: Item, result: Result, reason: str, message: str = "", *, subject: str = "") -> Line:
+    return Line(item.file, result, subject, reason=reason, message=message)
 
 
-def _failed(archive: Path, item: Item, error: PapilarError, result: Result = Result.FAILED) -> Line:
-    return _line(archive, item, result, error.reason, str(error))
+def _failed(item: Item, error: PapilarError, result: Result = Result.FAILED) -> Line:
+    return _line(item, result, error.reason, str(error).removeprefix("print 0: "))
 
 
 def _request_id(loaded: Iterable[_Loaded], ppi: float | None) -> str:
     """Derive the id from what is enrolled, so that the same files are the same request on every run."""
     parts = [f"{ppi}"]
-    for item, data in loaded:
-        parts += [item.subject, item.impression, str(int(item.finger)), hashlib.sha256(data).hexdigest()]
-    return str(uuid.uuid5(_NAMESPACE, "\n".join(parts)))
+    for item, data, _ in loaded:
+        digest = hashlib.sha256(data).hexdigest()
+        parts += [item.subject, item.impression, str(int(item.finger)), digest]
+    # A name may hold bytes that are no UTF-8; `backslashreplace` gives those a text of their own.
+    return str(uuid.uuid5(_NAMESPACE, "\n".join(parts).encode(errors="backslashreplace").decode()))
 
 
 def _name(archive: Path, folder: Path, files: Sequence[Path]) -> Iterator[Item]:
     inner = _relative(archive, folder)
-    one_person = folder != archive and all(_position(_split(f)[0]) for f in files)
+    images = [_split(file)[0] for file in files if file.suffix.lower() in _IMAGES]
+    one_person = folder != archive and bool(images) and all(map(_position, images))
     for file in files:
         finger, impression = _split(file)
-        if one_person:
-            yield Item(file, inner, impression, _position(finger) or Finger.UNKNOWN)
+        position = _position(finger) if one_person else None
+        if position is not None:
+            yield Item(file, _relative(archive, file), inner, impression, position)
         else:
             subject = finger if folder == archive else f"{inner}/{finger}"
-            yield Item(file, subject, impression, Finger.UNKNOWN)
+            yield Item(file, _relative(archive, file), subject, impression, Finger.UNKNOWN)
+
+
+_IMAGES = frozenset(
+    {".png", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg", ".jp2", ".j2k", ".wsq", ".pgm", ".ppm", ".pbm"}
+)
 
 
 def _split(file: Path) -> tuple[str, str]:
@@ -276,7 +347,3 @@ def _position(text: str) -> Finger | None:
 
 def _relative(archive: Path, path: Path) -> str:
     return path.relative_to(archive).as_posix()
-
-
-def _hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)

@@ -4,8 +4,10 @@ Exit codes: 0 done; 1 the system failed (a node, a disk); 2 the input or the arg
 some prints were too poor or could not be read, as the output says.
 """
 
+import importlib.metadata
 import logging
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,27 +15,28 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from enroll.image import read_image
+from enroll.image import LIMITS, read_image
 from enroll.pipeline import extract as extract_template
-from matcher.codecs import CODECS, decode, encode, recognise
+from matcher.codecs import CODECS, decode, encode
 from matcher.compare import Transform, prepare
 from matcher.compare import compare as compare_templates
-from matcher.errors import InvalidInput, PapilarError, TemplateFormatUnknown
+from matcher.errors import InvalidInput, PapilarError
 from matcher.template import Finger, Template
 from papilar import translate
 from papilar.api.v1 import enrollment_pb2, matching_pb2, types_pb2
-from papilar.archive import EnrollCall, Line, Result, enroll_archive, find_items
+from papilar.archive import EnrollCall, Item, Line, Result, enroll_archive, find_items
 from papilar.client import ClientTls, NodeClient
 from papilar.config import DEFAULT_LISTEN, Tls, load_config
-from papilar.errors import RequestInvalid
+from papilar.errors import EncounterUnknown, GalleryUnknown, RequestInvalid
+from papilar.files import check_outputs, probe_side, read_file, read_probe, read_side, write_file
 from papilar.node import Node
 from papilar.picture import Side, draw_match, draw_minutiae
-from papilar.requests import PrintInput, Repeat
+from papilar.requests import Enrollment, PrintInput, Repeat
 from papilar.server import NodeServer
 from papilar.show import (
-    PrintSide,
     comparison_dict,
     err,
     message_dict,
@@ -41,6 +44,7 @@ from papilar.show import (
     print_json,
     show_candidates,
     show_comparison,
+    show_error,
     show_pairs,
     show_receipt,
 )
@@ -48,7 +52,6 @@ from papilar.show import (
 OK, FAILED, WRONG_INPUT, SOME_LEFT_OUT = 0, 1, 2, 3
 
 app = typer.Typer(
-    help="Fingerprint identification: enrol prints, serve them, identify and compare.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -58,7 +61,12 @@ WRITABLE = [name for name, codec in CODECS.items() if codec.write]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 PpiOption = Annotated[
     float | None,
-    typer.Option("--ppi", help="Resolution of the images, pixels per inch, over what the files say."),
+    typer.Option(
+        "--ppi",
+        min=LIMITS.ppi_low,
+        max=LIMITS.ppi_high,
+        help="Resolution of the images, pixels per inch, over what the files say.",
+    ),
 ]
 PlotOption = Annotated[Path | None, typer.Option("--plot", help="Write a picture (PNG) to this file.")]
 NodeOption = Annotated[str, typer.Option("--node", help="Address of the node, HOST:PORT.")]
@@ -70,7 +78,23 @@ TlsKey = Annotated[Path | None, typer.Option("--tls-key", help="Key of the own c
 PlainText = Annotated[
     bool, typer.Option("--allow-plain-text", help="Talk without TLS to another machine. Not for real prints.")
 ]
-Timeout = Annotated[float, typer.Option("--timeout", help="Seconds the call may take.")]
+Timeout = Annotated[float, typer.Option("--timeout", min=0.001, max=86_400, help="Seconds a call may take.")]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        out.print(f"papilar {importlib.metadata.version('papilar')}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Fingerprint identification: enrol prints, serve them, identify and compare."""
 
 
 # ---- enrol, serve
@@ -79,7 +103,8 @@ Timeout = Annotated[float, typer.Option("--timeout", help="Seconds the call may 
 @app.command()
 def enroll(
     archive: Annotated[
-        Path, typer.Argument(help="Folder of images: FINGER_IMPRESSION.ext, sub-folders too.")
+        Path,
+        typer.Argument(metavar="ARCHIVE", help="Folder of images: FINGER_IMPRESSION.ext, sub-folders too."),
     ],
     gallery: Annotated[
         Path | None, typer.Option("--gallery", help="Gallery folder; made if missing.")
@@ -102,11 +127,11 @@ def enroll(
     """Enrol a folder of images and print a receipt: one line for each file."""
     if (gallery is None) == (node is None):
         raise RequestInvalid("no target, or two", remedy="give --gallery DIR or --node HOST:PORT")
-    find_items(archive)  # a wrong path must not leave an empty gallery behind
+    items = find_items(archive, gallery=gallery)  # a wrong path must not leave an empty gallery behind
     with _enroller(
         gallery, node, name, images, timeout, _client_tls(tls_ca, tls_cert, tls_key), allow_plain_text
     ) as call:
-        lines = _run_archive(archive, call, ppi=ppi, check=check_duplicates, workers=workers, quiet=as_json)
+        lines = _run_archive(items, call, ppi=ppi, check=check_duplicates, workers=workers)
     show_receipt(lines, as_json=as_json)
     raise typer.Exit(_receipt_code(lines))
 
@@ -135,6 +160,10 @@ def serve(
         level=logging.INFO if verbose else logging.WARNING,
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
     )
+    if gallery is None and config is None:
+        raise RequestInvalid(
+            "no gallery to serve", remedy="give --gallery DIR, or --config FILE that names it"
+        )
     tls = Tls(tls_cert, tls_key, tls_client_ca) if tls_cert and tls_key else None
     if tls is None and (tls_cert or tls_key or tls_client_ca):
         raise RequestInvalid("TLS by halves", remedy="give both --tls-cert and --tls-key")
@@ -148,7 +177,9 @@ def serve(
         server = NodeServer(node, settings)
     host = settings.listen.rpartition(":")[0]
     described = node.describe()
-    err.print(f"gallery '{described.name}': {described.prints} prints of {described.subjects} subjects")
+    err.print(
+        f"gallery '{escape(described.name)}': {described.prints} prints of {described.subjects} subjects"
+    )
     err.print(
         f"listening on {host}:{server.port} ({'TLS' if settings.tls else 'plain text'}); stop with Ctrl-C"
     )
@@ -160,7 +191,9 @@ def serve(
 
 @app.command()
 def identify(
-    prints: Annotated[list[Path], typer.Argument(help="Image or template of a finger; several fuse.")],
+    prints: Annotated[
+        list[Path], typer.Argument(metavar="PRINT", help="Image or template of a finger; several fuse.")
+    ],
     node: NodeOption = DEFAULT_LISTEN,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Most candidates.")] = 10,
     target_fpir: Annotated[
@@ -180,7 +213,8 @@ def identify(
     as_json: JsonFlag = False,
 ) -> None:
     """Search a node's gallery for the person whose prints these are."""
-    probe = _print_inputs(prints, fingers, ppi)
+    check_outputs(prints, plot)
+    probe = read_probe(prints, fingers, ppi)
     request = matching_pb2.IdentifyRequest(
         probe=[translate.to_print(p) for p in probe], limit=limit, include_evidence=plot is not None
     )
@@ -189,18 +223,20 @@ def identify(
     tls = _client_tls(tls_ca, tls_cert, tls_key)
     with NodeClient(node, tls=tls, allow_plain_text=allow_plain_text, timeout=timeout) as client:
         response = client.identify(request)
+        if as_json:
+            print_json(message_dict(response))
+        else:
+            show_candidates(response, [path.name for path in prints])
         if plot is not None:
             _plot_candidate(plot, client, response, probe)
-    if as_json:
-        print_json(message_dict(response))
-    else:
-        show_candidates(response)
     raise typer.Exit(OK if any(p.accepted for p in response.probe) else SOME_LEFT_OUT)
 
 
 @app.command()
 def delete(
-    encounter: Annotated[str, typer.Argument(help="UUID of the encounter, from the receipt.")],
+    encounter: Annotated[
+        str, typer.Argument(metavar="ENCOUNTER", help="UUID of the encounter, from the receipt.")
+    ],
     node: NodeOption = DEFAULT_LISTEN,
     tls_ca: TlsCa = None,
     tls_cert: TlsCert = None,
@@ -241,33 +277,30 @@ def status(
 
 @app.command()
 def compare(
-    a: Annotated[Path, typer.Argument(help="Image or template.")],
-    b: Annotated[Path, typer.Argument(help="Image or template.")],
+    a: Annotated[Path, typer.Argument(metavar="A", help="Image or template.")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="Image or template.")],
     ppi: PpiOption = None,
     plot: PlotOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Compare two prints: log10 likelihood ratio and the minutiae they share."""
-    probe, reference = (_read_side(path, ppi) for path in (a, b))
-    comparison = compare_templates(prepare(probe.side.template), prepare(reference.side.template))
-    if plot is not None:
-        _write(
-            plot,
-            draw_match(
-                probe.side, reference.side, comparison.pairs, comparison.transform, score=comparison.score
-            ),
-        )
-    report = comparison_dict(probe, reference, comparison)
+    check_outputs((a, b), plot)
+    probe, reference = (read_side(path, ppi) for path in (a, b))
+    found = compare_templates(prepare(probe.side.template), prepare(reference.side.template))
+    report = comparison_dict(probe, reference, found)
     if as_json:
         print_json(report)
     else:
         show_comparison(report)
+    if plot is not None:
+        picture = draw_match(probe.side, reference.side, found.pairs, found.transform, score=found.score)
+        write_file(plot, picture)
     raise typer.Exit(SOME_LEFT_OUT if probe.reasons or reference.reasons else OK)
 
 
 @app.command()
 def extract(
-    image: Annotated[Path, typer.Argument(help="Image of one finger.")],
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="Image of one finger.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Template file to write.")],
     format_name: Annotated[
         str, typer.Option("--format", help=f"One of {', '.join(WRITABLE)}.")
@@ -280,34 +313,47 @@ def extract(
     """Extract the template of a print into a file."""
     if format_name not in WRITABLE:
         raise RequestInvalid(f"template format '{format_name}'", remedy=f"use one of {', '.join(WRITABLE)}")
-    found = extract_template(read_image(_read_file(image), ppi=ppi), finger=Finger(finger))
+    check_outputs((image,), output, plot)
+    read = read_image(read_file(image), ppi=ppi)
+    found = extract_template(read, finger=Finger(finger))
     report = {
         "minutiae": len(found.template),
         "quality": found.quality.score,
         "accepted": not found.rejected,
         "reasons": [str(reason) for reason in found.quality.reasons],
         "advice": list(found.quality.advice),
+        "warnings": list(read.warnings),
     }
     if not found.rejected:
-        _write(output, encode(found.template, format_name))
+        write_file(output, encode(found.template, format_name))
         report |= {"format": format_name, "file": str(output)}
-    if plot is not None:
-        _write(plot, draw_minutiae(found.image, found.template))
     if as_json:
         print_json(report)
     else:
         show_pairs(image.name, report)
+    if plot is not None:
+        write_file(plot, draw_minutiae(found.image, found.template))
     raise typer.Exit(SOME_LEFT_OUT if found.rejected else OK)
 
 
 def main() -> None:
-    """Run the command; errors of ours become two lines and an exit code."""
+    """Run the command; every error becomes two lines and an exit code."""
     try:
         app()
     except PapilarError as error:
-        err.print(f"[bold red]error:[/] {error.cause}", highlight=False, soft_wrap=True)
-        err.print(f"[bold]remedy:[/] {error.remedy}", highlight=False, soft_wrap=True)
-        sys.exit(WRONG_INPUT if isinstance(error, InvalidInput) else FAILED)
+        show_error(error.cause, error.remedy)
+        sys.exit(WRONG_INPUT if isinstance(error, _OF_THE_INPUT) else FAILED)
+    except Exception as error:  # a fault of ours: say where, for whoever mends it
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{Path(at.filename).name}, line {at.lineno}"
+        show_error(
+            f"a fault in papilar: {type(error).__name__}: {error} ({place})",
+            "report it with the command that you gave",
+        )
+        sys.exit(FAILED)
+
+
+_OF_THE_INPUT = (InvalidInput, GalleryUnknown, EncounterUnknown)
 
 
 # ---- enrolment
@@ -326,25 +372,36 @@ def _enroller(
     """Give the call that enrols one encounter: in this process, or at a node."""
     if gallery is not None:
         with Node(gallery, create=True, name=name, keep_images=images) as node:
-            yield lambda new, request_id: node.enroll(new, repeat=Repeat(request_id, request_id.encode()))
+            yield lambda new, request_id: node.enroll(new, repeat=_repeat(new, request_id))
     else:
         with NodeClient(str(address), tls=tls, allow_plain_text=plain, timeout=timeout) as client:
             yield lambda new, request_id: translate.outcome(client.enroll(new, request_id=request_id))
 
 
+def _repeat(new: Enrollment, request_id: str) -> Repeat | None:
+    """As a node would: an archive begun in this process can be ended at a node."""
+    return translate.repeat(translate.to_enroll_request(new, request_id=request_id))
+
+
 def _run_archive(
-    archive: Path, call: EnrollCall, *, ppi: float | None, check: bool, workers: int, quiet: bool
+    items: Sequence[Item], call: EnrollCall, *, ppi: float | None, check: bool, workers: int
 ) -> list[Line]:
     columns = (TextColumn("enrolling"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err, disable=quiet, transient=True) as bar:
-        task = bar.add_task("enrolling", total=len(find_items(archive)))
-
-        def advance(count: int) -> None:
-            bar.advance(task, count)
-
-        return list(
-            enroll_archive(archive, call, ppi=ppi, check_duplicates=check, workers=workers, progress=advance)
+    with Progress(*columns, console=err, disable=not err.is_terminal, transient=True) as bar:
+        task = bar.add_task("enrolling", total=len(items))
+        lines = enroll_archive(
+            items,
+            call,
+            ppi=ppi,
+            check_duplicates=check,
+            workers=workers,
+            progress=lambda count: bar.advance(task, count),
         )
+        try:
+            return list(lines)
+        except KeyboardInterrupt:
+            err.print("stopped; what was enrolled stays: the same command again enrols the rest")
+            raise
 
 
 def _receipt_code(lines: Sequence[Line]) -> int:
@@ -361,51 +418,6 @@ def _closing_on_error(node: Node) -> Iterator[None]:
     except BaseException:
         node.close()
         raise
-
-
-# ---- probes and sides
-
-
-def _read_file(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise RequestInvalid(f"{path} cannot be read ({error.strerror})", remedy="check the path") from error
-
-
-def _is_template(data: bytes) -> bool:
-    try:
-        recognise(data)
-    except TemplateFormatUnknown:
-        return False
-    return True
-
-
-def _print_inputs(paths: Sequence[Path], fingers: str, ppi: float | None) -> list[PrintInput]:
-    codes = [code.strip() for code in fingers.split(",")] if fingers else ["0"] * len(paths)
-    if len(codes) != len(paths) or not all(code.isdigit() and int(code) <= 10 for code in codes):
-        raise RequestInvalid(
-            f"--fingers {fingers} for {len(paths)} prints",
-            remedy="give one ISO code, 0 to 10, for each print",
-        )
-    return [_print_input(path, Finger(int(code)), ppi) for path, code in zip(paths, codes, strict=True)]
-
-
-def _print_input(path: Path, finger: Finger, ppi: float | None) -> PrintInput:
-    data = _read_file(path)
-    if _is_template(data):
-        return PrintInput(finger, template=data)
-    return PrintInput(finger, image=data, ppi=ppi)
-
-
-def _read_side(path: Path, ppi: float | None) -> PrintSide:
-    data = _read_file(path)
-    if _is_template(data):
-        template = decode(data)[0]
-        return PrintSide(Side(None, template, path.name), (), template.print_quality)
-    found = extract_template(read_image(data, ppi=ppi))
-    reasons = tuple(str(r) for r in found.quality.reasons) if found.rejected else ()
-    return PrintSide(Side(found.image, found.template, path.name), reasons, found.quality.score)
 
 
 # ---- pictures
@@ -432,7 +444,7 @@ def _plot_candidate(
         decode(stored.template.data)[0],
         f"subject {candidate.subject_id}",
     )
-    mine = _probe_side(probe[best.probe_index])
+    mine = probe_side(probe[best.probe_index])
     move = best.transform
     picture = draw_match(
         mine,
@@ -442,15 +454,7 @@ def _plot_candidate(
         score=best.score,
         caption=f"rank 1 of {response.searched_prints} prints searched",
     )
-    _write(path, picture)
-
-
-def _probe_side(given: PrintInput) -> Side:
-    if given.image is None:
-        template = decode(given.template or b"")[0]
-        return Side(None, template, f"{len(template)} minutiae")
-    found = extract_template(read_image(given.image, ppi=given.ppi))
-    return Side(found.image, found.template, f"{len(found.template)} minutiae")
+    write_file(path, picture)
 
 
 def _pairs(best: types_pb2.Comparison, probe: Template, reference: Template) -> "np.ndarray[Any, Any]":
@@ -464,21 +468,9 @@ def _nearest(template: Template, x: float, y: float) -> int:
     return int(np.abs(template.xy - np.asarray((x, y))).sum(axis=1).argmin())
 
 
-def _write(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(data)
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise RequestInvalid(
-            f"{path} cannot be written ({error.strerror})", remedy="check path and disk"
-        ) from error
-
-
 def _client_tls(ca: Path | None, certificate: Path | None, key: Path | None) -> ClientTls | None:
+    if (certificate is None) != (key is None):
+        raise RequestInvalid("half of an own certificate", remedy="give both --tls-cert and --tls-key")
     return ClientTls(ca, certificate, key) if ca or certificate or key else None
 
 

@@ -15,8 +15,9 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 import enroll.errors  # noqa: F401  (adds its branch to the error tree)
+from matcher.codecs import encode
 from matcher.errors import PapilarError
-from matcher.search import Candidate, SearchResult
+from matcher.search import Candidate, ProbePrint, SearchResult
 from papilar import errors, translate
 from papilar.api.v1 import enrollment_pb2, enrollment_pb2_grpc, matching_pb2, matching_pb2_grpc
 from papilar.config import is_loopback, split_address
@@ -107,9 +108,7 @@ class NodeClient:
         self, new: Enrollment, *, request_id: str = "", gallery: str = ""
     ) -> enrollment_pb2.EnrollResponse:
         """Enrol one encounter."""
-        request = enrollment_pb2.EnrollRequest(
-            request_id=request_id, gallery=gallery, enrollment=translate.to_enrollment(new)
-        )
+        request = translate.to_enroll_request(new, request_id=request_id, gallery=gallery)
         return self._call(self._enrollment.Enroll, request)
 
     def enroll_many(
@@ -138,7 +137,7 @@ class NodeClient:
 
 
 class RemoteSearcher:
-    """A node as a `Searcher`; its probes are images or templates, since a node extracts by itself.
+    """A node as a `Searcher`: the probe's templates are sent, its candidates come back.
 
     Parameters
     ----------
@@ -150,28 +149,41 @@ class RemoteSearcher:
 
     def search(
         self,
-        probe: Sequence[PrintInput],
+        probe: Sequence[ProbePrint],
         *,
         limit: int,
-        target_fpir: float | None = None,
+        least: float | None = None,
         deadline: float | None = None,
     ) -> SearchResult:
-        """Return the node's candidates; a node that is down or late is a named failure, no exception."""
+        """Return the node's candidates; a node that is down or late is a named failure, no exception.
+
+        Raises
+        ------
+        RequestInvalid
+            A probe print without its template.
+        """
         left = None if deadline is None else deadline - time.monotonic()
         if left is not None and left <= 0:
             return SearchResult((), 0, False, ("deadline passed before the node was asked",))
-        request = matching_pb2.IdentifyRequest(probe=[translate.to_print(p) for p in probe], limit=limit)
-        if target_fpir is not None:
-            request.target_fpir = target_fpir
+        prints = [translate.to_print(_sent(p)) for p in probe]
+        request = matching_pb2.IdentifyRequest(probe=prints, limit=limit)
         try:
             response = self._client.identify(request, timeout=left)
         except (errors.NodeError, errors.StorageError, errors.DeadlinePassed) as error:
             return SearchResult((), 0, False, (str(error),))
         found = tuple(
-            Candidate(c.subject_id, c.encounter_id, c.score, c.rank, ()) for c in response.candidates
+            Candidate(c.subject_id, c.encounter_id, c.score, c.rank, ())
+            for c in response.candidates
+            if least is None or c.score >= least
         )
         failures = tuple(f"{f.part}: {f.message}" for f in response.failures)
         return SearchResult(found, response.searched_prints, response.complete, failures)
+
+
+def _sent(one: ProbePrint) -> PrintInput:
+    if one.template is None:
+        raise errors.RequestInvalid("a probe print without its template", remedy="set ProbePrint.template")
+    return PrintInput(one.finger, template=encode(one.template, "papilar-1"))
 
 
 _UNREACHABLE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.UNKNOWN)

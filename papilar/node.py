@@ -11,7 +11,6 @@ import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +20,9 @@ from enroll.pipeline import network
 from matcher import search as matching
 from matcher.calibration import shipped
 from matcher.codecs import decode, encode
-from matcher.compare import compare, prepare, score
-from matcher.cylinders import Prepared
-from matcher.fusion import fuse
+from matcher.cylinders import prepare
 from matcher.gallery import Gallery
 from matcher.search import LocalSearcher, Match, ProbePrint
-from matcher.template import Finger
 from papilar.errors import GalleryUnknown, RequestInvalid, SubjectUnknown
 from papilar.prints import ReadPrint, assessments_of, check_count, read_prints, usable_of
 from papilar.requests import (
@@ -35,7 +31,6 @@ from papilar.requests import (
     Duplicate,
     Enrolled,
     Enrollment,
-    Evidence,
     Found,
     Identification,
     Outcome,
@@ -50,12 +45,14 @@ from papilar.requests import (
 from papilar.store import (
     NewEncounter,
     NewPrint,
+    Owner,
     Request,
     Store,
     StoredEncounter,
     Written,
     canonical_uuid,
 )
+from papilar.verification import Reference, best_meeting, brought_references, explain
 
 NATIVE = "papilar-1"
 """Form of the templates in the store: lossless."""
@@ -68,15 +65,6 @@ DUPLICATE_FPIR = 1e-3
 _SEAL_AFTER = 5_000
 
 _log = logging.getLogger(__name__)
-
-
-class _Side(NamedTuple):
-    """A reference print of a verification."""
-
-    encounter: str
-    ordinal: int
-    finger: Finger
-    prepared: Prepared
 
 
 class _Directory:
@@ -135,18 +123,25 @@ class Node:
         except BaseException:
             self._store.close()
             raise
+        self._check_extractor()
         network()  # loaded now, so that the first call does not wait for it
         self._searcher = LocalSearcher(self._gallery, _Directory(self._store), shortlist=shortlist)
         self._calibration = shipped()
         self._keep_images = keep_images
         self._changing = threading.Lock()
+        self._closed = False
 
     def close(self) -> None:
-        """Finish searches, seal what is in memory, erase what was deleted, let go of the gallery."""
+        """Finish searches, seal what is in memory, erase what was deleted, let go of the gallery.
+
+        A second call does nothing: the gallery may be another node's by then.
+        """
         self._searcher.close()
         with self._changing:
-            self._tidy()
-            self._store.close()
+            if not self._closed:
+                self._closed = True
+                self._tidy()
+                self._store.close()
 
     def __enter__(self) -> "Node":
         return self
@@ -231,21 +226,16 @@ class Node:
         """
         check_count(probe)
         threshold = self._threshold_fmr(target_fmr)
+        brought = []
         if references is not None:
             check_count(references)
             brought = read_prints(references)
-            groups = [
-                [_Side("", p.assessment.ordinal, p.assessment.finger, p.prepared) for p in usable_of(brought)]
-            ]
+            groups = [brought_references(usable_of(brought))]
         else:
-            brought = []
-            groups = [self._sides(found) for found in self._encounters(subject_id, encounter_id)]
+            groups = [self._references(found) for found in self._encounters(subject_id, encounter_id)]
         read = read_prints(probe)
-        best = max((self._meet(read, sides) for sides in groups), key=_weight, default=(0.0, ()))
-        matches = best[1] if not evidence else tuple(self._explain_sides(m, read, groups) for m in best[1])
-        return Verification(
-            best[0], threshold, matches, assessments_of(read), tuple(p.assessment for p in brought)
-        )
+        met = best_meeting(usable_of(read), groups, evidence=evidence)
+        return Verification(met.score, threshold, met.matches, assessments_of(read), assessments_of(brought))
 
     def identify(
         self,
@@ -278,7 +268,7 @@ class Node:
         if not usable:
             return _unsearched(read, threshold, timedelta(seconds=extracted - started))
         result = self._searcher.search(
-            [ProbePrint(p.assessment.finger, p.prepared) for p in usable],
+            _probe(usable),
             limit=limit,
             least=None if threshold is None else threshold.score,
             deadline=deadline,
@@ -336,8 +326,7 @@ class Node:
 
     def _duplicates(self, subject_id: str, usable: Sequence[ReadPrint]) -> Duplicate:
         threshold = self._threshold_fpir(DUPLICATE_FPIR)
-        probe = [ProbePrint(p.assessment.finger, p.prepared) for p in usable]
-        result = self._searcher.search(probe, limit=10, least=threshold.score)
+        result = self._searcher.search(_probe(usable), limit=10, least=threshold.score)
         others = matching.rank(
             (c for c in result.candidates if c.subject != subject_id), limit=10, least=None
         )
@@ -361,6 +350,15 @@ class Node:
             if self._gallery.live_rows >= _SEAL_AFTER:
                 self._tidy()
         return enrolled
+
+    def _check_extractor(self) -> None:
+        made_with = self._store.gallery.facts.get("extractor")
+        if made_with != Leader.version:
+            _log.warning(
+                "the gallery's templates are of extractor %s, probes will be of %s: they compare less well",
+                made_with,
+                Leader.version,
+            )
 
     def _replay(self, alive: NDArray[np.int64]) -> None:
         """Add what the sealed segments lack; erase from them what the store no longer has."""
@@ -402,40 +400,40 @@ class Node:
     def _found(
         self, candidates: Iterable[matching.Candidate], usable: Sequence[ReadPrint], *, evidence: bool
     ) -> tuple[Found, ...]:
+        """Name the prints that met; a candidate that was deleted meanwhile is left out."""
         candidates = list(candidates)
         owners = self._store.owners(m.row for c in candidates for m in c.matches)
+        alive = [c for c in candidates if any(m.row in owners for m in c.matches)]
         return tuple(
             Found(
-                c.rank,
+                place,
                 c.subject,
                 c.encounter,
                 c.score,
-                tuple(
-                    self._match(m, usable, owners[m.row].ordinal, owners[m.row].finger, c.encounter, evidence)
-                    for m in sorted(c.matches, key=lambda m: -m.score)
-                    if m.row in owners
-                ),
+                self._matches(c.matches, owners, usable, evidence=evidence),
             )
-            for c in candidates
+            for place, c in enumerate(alive, 1)
         )
 
-    def _match(
+    def _matches(
         self,
-        match: Match,
+        matches: Sequence[Match],
+        owners: Mapping[int, Owner],
         usable: Sequence[ReadPrint],
-        ordinal: int,
-        finger: Finger,
-        encounter: str,
+        *,
         evidence: bool,
-    ) -> PrintMatch:
-        one = usable[match.probe]
-        reference = self._gallery.prepared(match.row) if evidence else None
-        why = (
-            None if reference is None else Evidence(compare(one.prepared, reference), one.prepared, reference)
-        )
-        return PrintMatch(one.assessment.ordinal, encounter, ordinal, finger, match.score, why)
+    ) -> tuple[PrintMatch, ...]:
+        named = []
+        for match in sorted(matches, key=lambda m: -m.score):
+            owner, one = owners.get(match.row), usable[match.probe]
+            reference = self._gallery.prepared(match.row)
+            if owner is not None and reference is not None:
+                why = explain(one.prepared, reference) if evidence else None
+                place = one.assessment.ordinal, owner.encounter_id, owner.ordinal, owner.finger
+                named.append(PrintMatch(*place, match.score, why))
+        return tuple(named)
 
-    # ---- verification
+    # ---- references of a verification
 
     def _encounters(self, subject_id: str, encounter_id: str) -> Sequence[StoredEncounter]:
         if bool(subject_id) == bool(encounter_id):
@@ -447,50 +445,17 @@ class Node:
             raise SubjectUnknown("there is no such subject", remedy="check the id; it may be deleted")
         return found
 
-    def _sides(self, encounter: StoredEncounter) -> list[_Side]:
-        prepared = ((p, self._gallery.prepared(p.row)) for p in encounter.prints)
+    def _references(self, encounter: StoredEncounter) -> list[Reference]:
+        ready = ((p, self._gallery.prepared(p.row)) for p in encounter.prints)
         return [
-            _Side(encounter.encounter_id, p.ordinal, p.finger, ready)
-            for p, ready in prepared
-            if ready is not None
+            Reference(encounter.encounter_id, p.ordinal, p.finger, prepared)
+            for p, prepared in ready
+            if prepared is not None
         ]
 
-    def _meet(
-        self, probe: Sequence[ReadPrint], sides: Sequence[_Side]
-    ) -> tuple[float, tuple[PrintMatch, ...]]:
-        usable = usable_of(probe)
-        scores = np.zeros((len(usable), len(sides)))
-        allowed = np.zeros(scores.shape, bool)
-        for i, one in enumerate(usable):
-            for j, side in enumerate(sides):
-                if matching.may_meet(one.assessment.finger, side.finger):
-                    allowed[i, j] = True
-                    scores[i, j] = score(one.prepared, side.prepared)
-        fused = fuse(scores, allowed)
-        pairs = sorted(fused.pairs.tolist(), key=lambda pair: -scores[pair[0], pair[1]])
-        matches = tuple(
-            PrintMatch(
-                usable[i].assessment.ordinal,
-                sides[j].encounter,
-                sides[j].ordinal,
-                sides[j].finger,
-                float(scores[i, j]),
-            )
-            for i, j in pairs
-        )
-        return fused.score, matches
 
-    def _explain_sides(
-        self, match: PrintMatch, probe: Sequence[ReadPrint], groups: Iterable[Sequence[_Side]]
-    ) -> PrintMatch:
-        one = probe[match.probe].prepared
-        (side,) = (s for sides in groups for s in sides if (s.encounter, s.ordinal) == match[1:3])
-        return match._replace(evidence=Evidence(compare(one, side.prepared), one, side.prepared))
-
-
-def _weight(met: tuple[float, tuple[PrintMatch, ...]]) -> tuple[bool, float]:
-    """Order outcomes: one without any comparison says nothing, and comes after those that say something."""
-    return bool(met[1]), met[0]
+def _probe(usable: Sequence[ReadPrint]) -> list[ProbePrint]:
+    return [ProbePrint(p.assessment.finger, p.prepared, p.template) for p in usable]
 
 
 def _new_print(one: ReadPrint) -> NewPrint:

@@ -4,7 +4,6 @@ Every error that leaves goes through one table, `CODES`: class -> canonical code
 `google.rpc.ErrorInfo`. Logs name calls, codes and times, never a print, a subject or a file.
 """
 
-import hashlib
 import logging
 import signal
 import threading
@@ -31,7 +30,6 @@ from papilar import errors, translate
 from papilar.api.v1 import enrollment_pb2, enrollment_pb2_grpc, matching_pb2, matching_pb2_grpc
 from papilar.config import NodeConfig, Tls
 from papilar.node import MATCHER_VERSION, Node
-from papilar.requests import Repeat
 
 DOMAIN = "papilar"
 MOST_STREAMED = 1_000
@@ -135,16 +133,6 @@ def _deadline(context: Context) -> float | None:
     return None if left is None else time.monotonic() + left - _MARGIN
 
 
-def _repeat(request: Message, request_id: str) -> Repeat | None:
-    """Return what makes a request safe to repeat: its id, and a hash of all the rest."""
-    if not request_id:
-        return None
-    rest = type(request)()
-    rest.CopyFrom(request)
-    rest.ClearField("request_id")
-    return Repeat(request_id, hashlib.sha256(rest.SerializeToString(deterministic=True)).digest())
-
-
 class _Servicer:
     """What the services share."""
 
@@ -171,7 +159,7 @@ class EnrollmentService(_Servicer, enrollment_pb2_grpc.EnrollmentServiceServicer
     def Enroll(self, request: enrollment_pb2.EnrollRequest, context: Context) -> Any:  # noqa: N802
         """Enrol one encounter."""
         self.node.check_name(request.gallery)
-        repeat = _repeat(request, request.request_id)
+        repeat = translate.repeat(request)
         outcome = self.node.enroll(translate.enrollment(request.enrollment), repeat=repeat)
         return enrollment_pb2.EnrollResponse(**translate.to_outcome(outcome))
 
@@ -195,7 +183,7 @@ class EnrollmentService(_Servicer, enrollment_pb2_grpc.EnrollmentServiceServicer
     def DeleteEncounter(self, request: enrollment_pb2.DeleteEncounterRequest, context: Context) -> Any:  # noqa: N802
         """Delete one encounter."""
         self.node.check_name(request.gallery)
-        deleted = self.node.delete(request.encounter_id, repeat=_repeat(request, request.request_id))
+        deleted = self.node.delete(request.encounter_id, repeat=translate.repeat(request))
         return enrollment_pb2.DeleteEncounterResponse(
             deleted_prints=deleted.prints, subject_deleted=deleted.subject_deleted
         )
@@ -211,7 +199,7 @@ class EnrollmentService(_Servicer, enrollment_pb2_grpc.EnrollmentServiceServicer
         try:
             self.check_size(request)
             self.node.check_name(request.gallery)
-            repeat = _repeat(request, request.request_id)
+            repeat = translate.repeat(request)
             outcome = self.node.enroll(translate.enrollment(request.enrollment), repeat=repeat)
         except PapilarError as error:
             failure = translate.to_failure(error, part=f"item {place}", code=CODES[type(error)].value[0])

@@ -1,9 +1,10 @@
 """What the command line shows: tables for people, JSON for programs."""
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
@@ -18,19 +19,18 @@ from matcher.compare import Comparison
 from matcher.template import Finger
 from papilar.api.v1 import matching_pb2, types_pb2
 from papilar.archive import Line, Result
-from papilar.picture import Side
+from papilar.files import PrintSide
 
-out = Console()
+_WIDE = 1_000  # columns for a file or another program, so that no identifier is broken in two
+
+out = Console(width=None if sys.stdout.isatty() else _WIDE)
 err = Console(stderr=True)
 
 
-@dataclass(frozen=True, slots=True)
-class PrintSide:
-    """A print of the command line, why it is too poor, if it is, and its quality."""
-
-    side: Side
-    reasons: tuple[str, ...]
-    quality: int | None
+def show_error(cause: str, remedy: str) -> None:
+    """Show an error as two lines, however wide the terminal is."""
+    for word, text in (("[bold red]error:[/]", cause), ("[bold]remedy:[/]", remedy)):
+        err.print(f"{word} {escape(' '.join(text.split()))}", highlight=False, soft_wrap=True)
 
 
 _COLOURS = {Result.ENROLLED: "green", Result.ALREADY: "cyan", Result.NOT_TRIED: "yellow"}
@@ -42,29 +42,50 @@ def show_receipt(lines: Sequence[Line], *, as_json: bool) -> None:
     if as_json:
         print_json({"files": [asdict(line) for line in lines], "counts": dict(counts)})
         return
-    table = Table(title="Receipt", title_justify="left", box=box.SIMPLE_HEAD)
-    for column in ("file", "result", "quality", "minutiae", "subject", "encounter"):
-        number = column in ("quality", "minutiae")
-        table.add_column(column, justify="right" if number else "left", overflow="fold")
+    table = _table("Receipt", "file", "result", "quality", "minutiae", "subject", "encounter")
     for line in lines:
         colour = _COLOURS.get(line.result, "red")
         quality, minutiae = ("" if value is None else str(value) for value in (line.quality, line.minutiae))
-        file, subject = escape(line.file), escape(line.subject_id)
+        file, subject = escape(printable(line.file)), escape(line.subject_id)
         table.add_row(file, f"[{colour}]{line.result}[/]", quality, minutiae, subject, line.encounter_id)
     out.print(table)
     _show_troubles(lines)
     out.print(", ".join(f"{count} {result.lower().replace('_', ' ')}" for result, count in counts.items()))
 
 
+def _table(title: str, *columns: str) -> Table:
+    """Return a table; where the terminal is narrow, names fold and nothing is cut off."""
+    table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD)
+    for column in columns:
+        short = column in _SHORT
+        table.add_column(
+            column, justify="right" if column in _NUMBERS else "left", no_wrap=short, overflow="fold"
+        )
+    return table
+
+
+_NUMBERS = frozenset({"quality", "minutiae", "rank", "log10 LR"})
+_SHORT = _NUMBERS | {"result"}
+
+
+def printable(text: str) -> str:
+    """Return a file's name with what a terminal would obey, or could not show, written as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def _show_troubles(lines: Sequence[Line]) -> None:
-    """Name each cause once, with the files it kept out."""
-    causes: dict[tuple[str, str, str], list[str]] = {}
+    """Name each cause, and each warning, once, with the files that it is about."""
+    causes: dict[tuple[str, str], list[str]] = {}
     for line in lines:
         if line.result not in (Result.ENROLLED, Result.ALREADY):
-            causes.setdefault((line.result, line.reason, line.message), []).append(line.file)
-    for (result, reason, message), files in causes.items():
-        named = ", ".join(files[:_FILES_NAMED]) + (", ..." if len(files) > _FILES_NAMED else "")
-        out.print(f"[bold]{result} {reason}[/]: {escape(message)}", highlight=False)
+            causes.setdefault((f"{line.result} {line.reason}", line.message), []).append(line.file)
+        for warning in line.warnings:
+            causes.setdefault(("WARNING", warning), []).append(line.file)
+    for (head, message), files in causes.items():
+        named = ", ".join(map(printable, files[:_FILES_NAMED])) + (
+            ", ..." if len(files) > _FILES_NAMED else ""
+        )
+        out.print(f"[bold]{head}[/]: {escape(message)}", highlight=False)
         out.print(f"  {len(files)} of {len(lines)}: {escape(named)}", highlight=False)
 
 
@@ -72,8 +93,8 @@ _FILES_NAMED = 5
 
 
 def print_json(value: object) -> None:
-    """Print a value as JSON."""
-    out.print_json(json.dumps(value, default=str))
+    """Print a value as JSON, in ASCII: whatever reads it, a file's name stays what it is."""
+    out.print_json(json.dumps(value, default=str), ensure_ascii=True)
 
 
 def message_dict(message: Message) -> dict[str, Any]:
@@ -103,30 +124,39 @@ _COUNTS = frozenset(
 )
 
 
-def show_candidates(response: matching_pb2.IdentifyResponse) -> None:
-    """Show the candidates of a search, its threshold, and what was not searched."""
+def show_candidates(response: matching_pb2.IdentifyResponse, names: Sequence[str]) -> None:
+    """Show the candidates of a search, its threshold, and what was not searched.
+
+    Parameters
+    ----------
+    response : IdentifyResponse
+    names : sequence of str
+        What to call the prints of the probe, in their order.
+    """
     for probe in response.probe:
         if not probe.accepted:
             advice = "; ".join(reason.advice for reason in probe.quality.reasons)
-            out.print(f"[red]print {probe.index} is too poor to search with:[/] {advice}")
-    table = Table(
-        title=f"{len(response.candidates)} candidates of {response.searched_prints} prints",
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-    )
-    for column in ("rank", "log10 LR", "subject", "encounter", "finger"):
-        table.add_column(
-            column, justify="right" if column in ("rank", "log10 LR") else "left", overflow="fold"
-        )
-    for c in response.candidates:
-        fingers = ", ".join(Finger(m.position).name.lower().replace("_", " ") for m in c.comparisons)
-        table.add_row(str(c.rank), f"{c.score:.1f}", escape(c.subject_id), c.encounter_id, fingers)
-    out.print(table)
+            name = escape(printable(names[probe.index]))
+            out.print(f"[red]{name} is too poor to search with:[/] {escape(advice)}", highlight=False)
+    _show_ranks(response)
     if response.HasField("threshold"):
         score, rate, source = (getattr(response.threshold, n) for n in ("score", "rate", "calibration_id"))
         out.print(f"threshold {score:.1f} for a false-positive rate of {rate:g} ({source})", highlight=False)
     for failure in response.failures:
-        out.print(f"[yellow]not complete:[/] {failure.part}: {failure.message}")
+        out.print(f"[yellow]not complete:[/] {failure.part}: {escape(failure.message)}", highlight=False)
+
+
+def _show_ranks(response: matching_pb2.IdentifyResponse) -> None:
+    count, searched = len(response.candidates), response.searched_prints
+    title = f"{count or 'no'} candidate{'' if count == 1 else 's'}, {searched} prints searched"
+    if not count:
+        out.print(title, highlight=False)
+        return
+    table = _table(title, "rank", "log10 LR", "subject", "encounter", "finger")
+    for c in response.candidates:
+        fingers = ", ".join(Finger(m.position).name.lower().replace("_", " ") for m in c.comparisons)
+        table.add_row(str(c.rank), f"{c.score:.1f}", escape(c.subject_id), c.encounter_id, fingers)
+    out.print(table)
     out.print("A candidate is not an identification: an examiner decides.", style="dim")
 
 
@@ -139,6 +169,7 @@ def comparison_dict(probe: PrintSide, reference: PrintSide, comparison: Comparis
             "minutiae": len(one.side.template),
             "quality": one.quality,
             "rejected_for": list(one.reasons),
+            "warnings": list(one.warnings),
         }
 
     move = comparison.transform
@@ -160,16 +191,20 @@ def show_comparison(report: Mapping[str, Any]) -> None:
     }
     for side in ("a", "b"):
         one = report[side]
-        pairs[one["file"]] = f"{one['minutiae']} minutiae, quality {one['quality']}"
-        if one["rejected_for"]:
-            pairs[one["file"]] += f", too poor: {' '.join(one['rejected_for'])}"
+        quality = "quality not known" if one["quality"] is None else f"quality {one['quality']}"
+        poor = f", too poor: {' '.join(one['rejected_for'])}" if one["rejected_for"] else ""
+        notes = "".join(f"; {warning}" for warning in one["warnings"])
+        pairs[f"{side}: {one['file']}"] = f"{one['minutiae']} minutiae, {quality}{poor}{notes}"
     show_pairs("comparison", pairs)
 
 
 def show_pairs(title: str, pairs: Mapping[str, Any]) -> None:
     """Show names and values."""
-    table = Table(title=title, title_justify="left", show_header=False, box=box.SIMPLE)
+    table = Table(title=escape(title), title_justify="left", show_header=False, box=box.SIMPLE)
+    table.add_column(overflow="fold")
+    table.add_column(overflow="fold")
     for key, value in pairs.items():
         text = ", ".join(value) if isinstance(value, list) else str(value)
-        table.add_row(escape(key), escape(text))
+        if text:
+            table.add_row(escape(printable(key)), escape(printable(text)))
     out.print(table)

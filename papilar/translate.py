@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from hashlib import sha256
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -28,6 +29,7 @@ from papilar.requests import (
     PrintInput,
     PrintMatch,
     Rejected,
+    Repeat,
     Threshold,
     Verification,
 )
@@ -67,6 +69,24 @@ def print_input(message: types_pb2.Print) -> PrintInput:
         ppi=message.image.ppi if source == "image" and message.image.HasField("ppi") else None,
         template=message.template.data if source == "template" else None,
     )
+
+
+_Change = TypeVar(
+    "_Change",
+    enrollment_pb2.EnrollRequest,
+    enrollment_pb2.EnrollManyRequest,
+    enrollment_pb2.DeleteEncounterRequest,
+)
+
+
+def repeat(request: _Change) -> Repeat | None:
+    """Return what makes a request safe to repeat: its id, and a hash of all the rest. None without an id."""
+    if not request.request_id:
+        return None
+    rest = type(request)()
+    rest.CopyFrom(request)
+    rest.ClearField("request_id")
+    return Repeat(request.request_id, sha256(rest.SerializeToString(deterministic=True)).digest())
 
 
 def enrollment(message: enrollment_pb2.Enrollment) -> Enrollment:
@@ -147,6 +167,13 @@ def to_enrollment(new: Enrollment) -> enrollment_pb2.Enrollment:
         duplicate_check=check,  # type: ignore[arg-type]
         require_all=new.require_all,
     )
+
+
+def to_enroll_request(
+    new: Enrollment, *, request_id: str = "", gallery: str = ""
+) -> enrollment_pb2.EnrollRequest:
+    """Write the request that enrols an encounter."""
+    return enrollment_pb2.EnrollRequest(request_id=request_id, gallery=gallery, enrollment=to_enrollment(new))
 
 
 def _to_missing(item: MissingFinger) -> types_pb2.MissingFinger:

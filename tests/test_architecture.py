@@ -7,8 +7,10 @@ import re
 import statistics
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from functools import cache
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -247,13 +249,13 @@ def public(parent: ast.Module | ast.ClassDef) -> Iterator[Function | ast.ClassDe
 
 
 def test_names_keep_to_the_word_list() -> None:
-    given = [*defined_names(), *((name_of(path), path.stem) for path in files(*PACKAGES, "tests"))]
+    given = [*defined_names(), *((name_of(path), path.stem) for path in files(*PACKAGES))]
     assert [f"{place} {name}" for place, name in given if BANNED_WORDS & words(name)] == []
 
 
 def defined_names() -> Iterator[tuple[str, str]]:
     """Yield every name that the code gives: not what other libraries call theirs."""
-    for place, node in nodes(ast.AST, *PACKAGES, "tests"):
+    for place, node in nodes(ast.AST, *PACKAGES):
         if isinstance(node, Function | ast.ClassDef):
             yield place, node.name
         elif isinstance(node, ast.arg):
@@ -435,6 +437,15 @@ def test_every_file_is_in_the_layout() -> None:
         if f"`{name}`" not in layout and Path(name).name not in {"__init__.py", "__main__.py"}
     ]
     assert left_out == []
+
+
+def test_every_package_that_is_installed_has_its_licence_stated() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
+    names = {re.split(r"[^\w.-]", requirement)[0] for requirement in wanted}
+    table = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("## Packages and licences")[1]
+    stated = set(re.findall(r"^\| ([a-z][\w-]*) \| \S", table, flags=re.MULTILINE))
+    assert stated == names
 
 
 def test_documents_name_no_machine() -> None:

@@ -332,8 +332,8 @@ class _Network:
         variance = graph.convolve(square, np.kron(np.eye(3), np.ones((4, 4))) / 4, np.full(12, _EPSILON))
         hidden = graph.same("Div", hidden, graph.node("Sqrt", variance.name))
         hidden = graph.gelu(graph.convolve(hidden, *self.second_convolutions()))
-        phases = graph.convolve(hidden, *self.last_convolutions())
-        full = graph.node("DepthToSpace", phases.name, blocksize=2, mode="CRD")
+        quarters = graph.convolve(hidden, *self.last_convolutions())
+        full = graph.node("DepthToSpace", quarters.name, blocksize=2, mode="CRD")
         sizes = graph.constant([1, 2, 1], np.int64)
         position, direction, type_ = graph.nodes_of("Split", full, sizes, outputs=3, axis=1)
         position, type_ = graph.node("Sigmoid", position), graph.node("Sigmoid", type_)
@@ -358,13 +358,13 @@ class _Network:
         return kernel, bias
 
     def last_convolutions(self) -> tuple[_Array, _Array]:
-        """Join the three last convolutions, for the four phases of the upsampled plane."""
+        """Join the three last convolutions, for the four quarters of each upsampled pixel."""
         kernels, biases = np.zeros((5, 5, 12, 4)), []
         for k, (name, outputs) in enumerate((("pos", [0]), ("dir", [1, 2]), ("typ", [3]))):
             kernel, bias = self.weights[f"head_conv_{name}"]
             kernels[:, :, 4 * k : 4 * k + 4, outputs] = kernel
             biases += list(bias)
-        return _phases(kernels), np.repeat(biases, 4)
+        return _quarters(kernels), np.repeat(biases, 4)
 
     def peaks(self, position: str) -> str:
         graph = self.graph
@@ -384,13 +384,13 @@ def _centred(kernel: _Array) -> _Array:
     return np.asarray(kernel - kernel.mean(axis=-1, keepdims=True))
 
 
-def _phases(kernel: _Array) -> _Array:
-    """Turn a 5 x 5 kernel for a plane upsampled twofold into one for the plane: each output in four phases.
+def _quarters(kernel: _Array) -> _Array:
+    """Turn a 5 x 5 kernel for a plane upsampled twofold into one for the plane: each output in four.
 
     Pixel 2 y + p of the upsampled plane, seen through tap t, is pixel y + (p + t - 2) // 2 of the plane.
     """
     _, _, count, outputs = kernel.shape
-    phases = np.zeros((3, 3, count, outputs, 2, 2))
+    quarters = np.zeros((3, 3, count, outputs, 2, 2))
     for row, column, down, across in np.ndindex(5, 5, 2, 2):
-        phases[(down + row) // 2, (across + column) // 2, :, :, down, across] += kernel[row, column]
-    return phases.reshape(3, 3, count, 4 * outputs)
+        quarters[(down + row) // 2, (across + column) // 2, :, :, down, across] += kernel[row, column]
+    return quarters.reshape(3, 3, count, 4 * outputs)

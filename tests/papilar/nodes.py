@@ -1,7 +1,7 @@
 """What the tests of the node share: prints, a node in this process, and a node in a process of its own.
 
-Run as a program it is that process: `python nodes.py FOLDER` creates a gallery, names its port on the first line
-of its output, logs at DEBUG to stderr and serves until it is signalled.
+Run as a program it is that process: `python nodes.py FOLDER` opens or makes a gallery, names its port on the
+first line of its output, logs at DEBUG to stderr and serves until it is signalled.
 """
 
 import io
@@ -49,7 +49,7 @@ def as_png(pixels: NDArray[np.uint8], ppi: float | None = 500) -> bytes:
 
 @cache
 def picture(seed: int, number: int = 0) -> bytes:
-    """PNG of an impression of a synthetic finger; equal numbers press it equally, others turn and shift it."""
+    """PNG of an impression of a synthetic finger: number 0 is clean, others are turned and shifted."""
     from benchmarks.synthetic import Conditions, finger, impression
 
     random = np.random.default_rng([seed, number])

@@ -1,4 +1,4 @@
-"""A node and its files: what survives kill -9, a stop, a full disk, damage; what is erased; who else may come."""
+"""A node and its files: what survives kill -9, a stop, a full disk, damage; what is erased; who opens it."""
 
 import json
 import random
@@ -121,7 +121,12 @@ class TestOpening:
         node = Node(folder, create=True)
         put(node, 1)
         node.close()
-        node.close()
+        with Node(folder) as other:
+            put(other, 2, subject="two")
+            other._gallery.seal()
+            before = sorted((folder / "segments").iterdir())
+            node.close()
+            assert sorted((folder / "segments").iterdir()) == before, "they are the other node's"
         with pytest.raises(StorageUnavailable, match="closed"):
             put(node, 2)
 
@@ -191,7 +196,8 @@ class TestChanges:
         with Node(folder, create=True) as node:
             for seed in range(7):
                 put(node, seed, subject=f"s{seed}")
-            assert len(list((folder / "segments").glob("segment-*"))) == 2
+            assert list((folder / "segments").glob("segment-*"))
+            assert node._gallery.live_rows == 1
             assert [names(node, seed) for seed in range(7)] == [[f"s{seed}"] for seed in range(7)]
 
 
@@ -352,7 +358,9 @@ def test_a_stop_lets_the_calls_under_way_end_and_seals_the_gallery(folder: Path,
         client.enroll(a_person(5, subject="subject-77aa"))
         for call in (
             lambda: client.verify(
-                matching_pb2.VerifyRequest(probe=message_of(white_print()), subject_id=secret + "x")
+                matching_pb2.VerifyRequest(
+                    probe=message_of(PrintInput(image=white())), subject_id=secret + "x"
+                )
             ),
             lambda: client.enroll(a_person(6, subject=secret + "\n")),
             lambda: client.enroll(a_person(6, subject=secret, encounter_id=done.encounter_id)),
@@ -377,20 +385,16 @@ def test_a_stop_lets_the_calls_under_way_end_and_seals_the_gallery(folder: Path,
         assert names(again, 5) == ["subject-77aa"]
 
 
-def white_print() -> PrintInput:
-    return PrintInput(image=white())
-
-
 def _check_log(text: str, *secrets: str) -> None:
     assert "Identify OK" in text
     assert "Enroll ENCOUNTER_EXISTS" in text
     assert "Traceback" not in text
-    for secret in (*secrets, "subject-", "PNG", "IHDR"):
+    for secret in (*secrets, "subject-"):
         assert secret not in text, [line for line in text.splitlines() if secret in line][:3]
 
 
-def test_two_at_once_stop(folder: Path, tmp_path: Path) -> None:
-    """A stop with nothing under way takes no time, and a second node can take over at once."""
+def test_a_stop_with_nothing_under_way(folder: Path, tmp_path: Path) -> None:
+    """It takes no time, and another node can take over at once."""
     with NodeProcess(folder, tmp_path / "log") as node:
         started = time.monotonic()
         assert node.stop() == 0

@@ -415,8 +415,8 @@ class Quality(_message.Message):
     SCORE_FIELD_NUMBER: _builtins.int
     REASONS_FIELD_NUMBER: _builtins.int
     score: _builtins.int
-    """0 (worst) to 100 (best), in the meaning of ISO/IEC 29794-4. Not set where it could not be assessed, as for
-    a template that came without its image.
+    """0 (worst) to 100 (best), on a scale of the node's own: it is not NFIQ 2 (ISO/IEC 29794-4). Not set where it could
+    not be assessed, as for a template that came without its image.
     """
     @_builtins.property
     def reasons(self) -> _containers.RepeatedCompositeFieldContainer[Global___QualityReason]:
@@ -706,7 +706,7 @@ class SearchStatistics(_message.Message):
     EXTRACTION_TIME_FIELD_NUMBER: _builtins.int
     SEARCH_TIME_FIELD_NUMBER: _builtins.int
     scanned_prints: _builtins.int
-    """Prints of the gallery that the coarse stage looked at, counted once for each print of the probe."""
+    """Prints of the gallery that the shortlist was drawn from, counted once for each print of the probe."""
     compared_prints: _builtins.int
     """Prints that were compared minutia by minutia."""
     @_builtins.property
