@@ -11,7 +11,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from rich import box
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.markup import escape
 from rich.table import Table
 
@@ -57,15 +57,15 @@ def _table(title: str, *columns: str) -> Table:
     """Return a table; where the terminal is narrow, names fold and nothing is cut off."""
     table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD)
     for column in columns:
-        short = column in _SHORT
-        table.add_column(
-            column, justify="right" if column in _NUMBERS else "left", no_wrap=short, overflow="fold"
-        )
+        short = column in _SHORT or (column == "encounter" and out.width >= _WHOLE_UUID)
+        justify: JustifyMethod = "right" if column in _NUMBERS else "left"
+        table.add_column(column, justify=justify, no_wrap=short, overflow="fold")
     return table
 
 
 _NUMBERS = frozenset({"quality", "minutiae", "rank", "log10 LR"})
 _SHORT = _NUMBERS | {"result"}
+_WHOLE_UUID = 100  # columns from which an identifier that is to be copied stays in one piece
 
 
 def printable(text: str) -> str:

@@ -40,7 +40,9 @@ def lay(folder: Path, *names: str) -> Path:
 class Gallery:
     """Stands for a node: remembers what it was asked to enrol."""
 
-    def __init__(self, *, poor: frozenset[int] = frozenset(), fails: Mapping[int, PapilarError] | None = None):
+    def __init__(
+        self, *, poor: frozenset[int] = frozenset(), fails: Mapping[int, PapilarError] | None = None
+    ):
         self.asked: list[tuple[Enrollment, str]] = []
         self._poor, self._fails = poor, fails or {}
         self._lock = threading.Lock()

@@ -3,11 +3,13 @@
 import json
 import os
 import pty
+import re
 import resource
 import select
 import shutil
 import signal
 import socket
+import sqlite3
 import struct
 import subprocess
 import sys
@@ -21,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from minutiae import finger
-from nodes import Served, as_png, picture, record, serving, white
+from nodes import Served, picture, record, serving, white
 from PIL import Image
 from skimage import data as photographs
 from stores import tamper
@@ -90,7 +92,9 @@ def png_header(side: int) -> bytes:
     """A PNG that states a size and has no such pixels."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        return (
+            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        )
 
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
@@ -140,10 +144,10 @@ def node(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
 
 @pytest.fixture
 def crowd(tmp_path: Path, prints: Path) -> Path:
-    """An archive of 24 files, enough to be interrupted in."""
+    """An archive of 12 files, enough to be interrupted in."""
     folder = tmp_path / "crowd"
     folder.mkdir()
-    for number in range(24):
+    for number in range(12):
         shutil.copy(prints / f"00{number % 2 + 1}_1.png", folder / f"f{number:02}_1.png")
     return folder
 
@@ -258,18 +262,20 @@ def _lay_bad_files(folder: Path, grey: Any) -> dict[str, str]:
     }
 
 
-def test_killed_in_the_middle_nothing_is_lost_and_nothing_twice(crowd: Path, tmp_path: Path) -> None:
+def test_killed_in_the_middle_nothing_is_lost_and_nothing_twice(
+    run: Any, crowd: Path, tmp_path: Path
+) -> None:
     gallery = tmp_path / "g"
     first = spawn("enroll", crowd, "--gallery", gallery)
     _wait_for_prints(gallery)
     first.kill()
     first.communicate()
-    assert 0 < counts_of(gallery).encounters < 24
-    assert ended(spawn("enroll", crowd, "--gallery", gallery)).code == 0
-    assert counts_of(gallery) == (24, 24, 24)
+    assert 0 < counts_of(gallery).encounters < 12
+    assert run("enroll", crowd, "--gallery", gallery).code == 0
+    assert counts_of(gallery) == (12, 12, 12)
 
 
-def test_ctrl_c_says_what_to_do_and_leaves_whole_encounters(crowd: Path, tmp_path: Path) -> None:
+def test_ctrl_c_says_what_to_do_and_leaves_whole_encounters(run: Any, crowd: Path, tmp_path: Path) -> None:
     gallery = tmp_path / "g"
     process = spawn("enroll", crowd, "--gallery", gallery)
     _wait_for_prints(gallery)
@@ -278,28 +284,26 @@ def test_ctrl_c_says_what_to_do_and_leaves_whole_encounters(crowd: Path, tmp_pat
     assert (said.code, said.out) == (130, "")
     assert "the same command again enrols the rest" in said.err
     subjects, encounters, count = counts_of(gallery)
-    assert subjects == encounters == count < 24
-    assert f"{encounters} already" in ended(spawn("enroll", crowd, "--gallery", gallery)).out
-    assert counts_of(gallery) == (24, 24, 24)
+    assert subjects == encounters == count < 12
+    assert f"{encounters} already" in run("enroll", crowd, "--gallery", gallery).out
+    assert counts_of(gallery) == (12, 12, 12)
 
 
-def _wait_for_prints(gallery: Path, least: int = 2) -> None:
+def _wait_for_prints(gallery: Path) -> None:
     """Wait until a run has enrolled something; a reader of SQLite's file does not disturb it."""
-    import sqlite3
-
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         with suppress(sqlite3.Error):
             uri = f"file:{gallery / 'papilar.sqlite3'}?mode=ro"
             with closing(sqlite3.connect(uri, uri=True)) as connection:
-                if connection.execute("SELECT COUNT(*) FROM encounter").fetchone()[0] >= least:
+                if connection.execute("SELECT COUNT(*) FROM encounter").fetchone()[0]:
                     return
         time.sleep(0.02)
     raise AssertionError("nothing was enrolled")
 
 
 def test_a_full_disk_stops_the_run_and_the_next_one_completes_it(
-    run: Any, archive: Path, crowd: Path, tmp_path: Path
+    run: Any, crowd: Path, tmp_path: Path
 ) -> None:
     def small_files() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
@@ -311,7 +315,7 @@ def test_a_full_disk_stops_the_run_and_the_next_one_completes_it(
     kept = counts_of(tmp_path / "g").encounters
     assert f"{kept} enrolled" in said.out
     assert run("enroll", crowd, "--gallery", tmp_path / "g").code == 0
-    assert counts_of(tmp_path / "g") == (24, 24, 24)
+    assert counts_of(tmp_path / "g") == (12, 12, 12)
 
 
 @pytest.mark.parametrize(
@@ -378,7 +382,9 @@ def test_at_a_node_prints_are_enrolled_and_recognised(run: Any, node: Served, ar
     assert "2 already" in said.out
 
 
-def test_what_was_enrolled_in_the_folder_is_there_at_its_node(run: Any, archive: Path, tmp_path: Path) -> None:
+def test_what_was_enrolled_in_the_folder_is_there_at_its_node(
+    run: Any, archive: Path, tmp_path: Path
+) -> None:
     assert run("enroll", archive, "--gallery", tmp_path / "g").code == 0
     with serving(tmp_path / "g", max_message_bytes=2_000_000) as served:
         said = run("enroll", archive, "--node", served.address)
@@ -413,27 +419,23 @@ def test_without_its_node_nothing_is_tried(run: Any, archive: Path) -> None:
 def test_a_receipt_on_a_terminal_loses_nothing(archive: Path, tmp_path: Path, columns: int) -> None:
     (tmp_path / "a").mkdir()
     shutil.copy(archive / "001_1.png", tmp_path / "a" / f"{'long-' * 12}_1.png")
-    shown = _on_a_terminal(columns, "enroll", tmp_path / "a", "--gallery", tmp_path / "g")
-    assert max(map(len, shown.splitlines())) <= columns
-    assert "1 enrolled" in shown
-    with serving(tmp_path / "g") as served:
-        (owner,) = served.node._store.owners([1]).values()
-    letters = "".join(shown.split())
-    if columns == 200:
-        assert owner.encounter_id in letters
-        assert f"{'long-' * 12}_1.png" in letters
-    else:
-        assert _column(shown, owner.encounter_id[:6])
-
-
-def _column(shown: str, head: str) -> bool:
-    return any(head in line for line in shown.splitlines())
+    lines = _on_a_terminal(columns, "enroll", tmp_path / "a", "--gallery", tmp_path / "g").splitlines()
+    assert max(map(len, lines)) <= columns
+    assert lines[-1] == "1 enrolled"
+    with Store.open(tmp_path / "g") as store:
+        (owner,) = store.owners([1]).values()
+    (head,) = (line for line in lines if line.split()[:2] == ["file", "result"])
+    rows = lines[next(n for n, line in enumerate(lines) if "──" in line) + 1 : -1]
+    assert "".join(row[: head.index("result")].strip() for row in rows) == f"{'long-' * 12}_1.png"
+    start = rows[0].rindex(owner.encounter_id[:4])
+    assert "".join(row[start:].strip() for row in rows) == owner.encounter_id
+    assert (columns < 100) or any(owner.encounter_id in line for line in lines)
 
 
 def _on_a_terminal(columns: int, *arguments: object) -> str:
     main, end = pty.openpty()
-    environment = {**os.environ, "COLUMNS": str(columns), "TERM": "dumb", "NO_COLOR": "1"}
-    process = subprocess.Popen([*PAPILAR, *map(str, arguments)], stdout=end, stderr=end, env=environment)
+    environment = {**os.environ, "COLUMNS": str(columns), "TERM": "xterm", "NO_COLOR": "1"}
+    process = subprocess.Popen([*PAPILAR, *map(str, arguments)], stdout=end, env=environment)
     os.close(end)
     shown = b""
     while select.select([main], [], [], 60)[0]:
@@ -443,7 +445,7 @@ def _on_a_terminal(columns: int, *arguments: object) -> str:
             break
     os.close(main)
     assert process.wait(10) == 0
-    return shown.decode().replace("\r\n", "\n")
+    return re.sub(r"\x1b\[[?\d;]*[A-Za-z]|\r", "", shown.decode()).strip("\n")
 
 
 # ---- serve
@@ -618,7 +620,10 @@ def test_prints_are_compared_and_drawn(run: Any, prints: Path, tmp_path: Path) -
     assert "a: 001_1.png" in said.out
     assert "b: 001_1.png" in said.out
     assert Image.open(plot).format == "PNG"
-    assert float(json.loads(run("compare", prints / "001_1.png", prints / "002_1.png", "--json").out)["score"]) < 1
+    assert (
+        float(json.loads(run("compare", prints / "001_1.png", prints / "002_1.png", "--json").out)["score"])
+        < 1
+    )
 
 
 def test_what_to_know_of_a_file_is_shown(run: Any, grey: Any, tmp_path: Path) -> None:
@@ -655,16 +660,18 @@ def test_a_full_disk_leaves_no_half_template(prints: Path, tmp_path: Path) -> No
     def tiny_files() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
 
-    said = ended(
-        spawn("extract", prints / "001_1.png", "-o", tmp_path / "t.fmr", preexec_fn=tiny_files)
-    )
+    said = ended(spawn("extract", prints / "001_1.png", "-o", tmp_path / "t.fmr", preexec_fn=tiny_files))
     assert "cannot be written" in said.error[0]
     assert not list(tmp_path.iterdir())
 
 
 def test_a_template_that_cannot_be_read(run: Any, prints: Path, tmp_path: Path) -> None:
     whole = (prints / "one.fmr").read_bytes()
-    spoiled = {"version": whole.replace(b"030\0", b"990\0", 1), "cut": whole[: len(whole) // 2], "head": whole[:4]}
+    spoiled = {
+        "version": whole.replace(b"030\0", b"990\0", 1),
+        "cut": whole[: len(whole) // 2],
+        "head": whole[:4],
+    }
     for name, content in spoiled.items():
         (tmp_path / name).write_bytes(content)
         said = run("compare", tmp_path / name, prints / "001_1.png")
@@ -674,7 +681,9 @@ def test_a_template_that_cannot_be_read(run: Any, prints: Path, tmp_path: Path) 
     assert "directory" in run("compare", prints, prints / "001_1.png").error[0]
 
 
-def test_a_record_of_several_prints_is_no_side_of_a_comparison(run: Any, prints: Path, tmp_path: Path) -> None:
+def test_a_record_of_several_prints_is_no_side_of_a_comparison(
+    run: Any, prints: Path, tmp_path: Path
+) -> None:
     views = [finger(seed, 36) for seed in (1, 2)]
     (tmp_path / "two.fmr").write_bytes(encode(views, "iso-19794-2:2005"))
     said = run("compare", tmp_path / "two.fmr", prints / "001_1.png")
@@ -702,7 +711,9 @@ def test_real_prints_go_the_whole_way(run: Any, datasets: Path, tmp_path: Path) 
 
 @pytest.mark.datasets
 def test_real_records_are_compared(run: Any, datasets: Path, prints: Path) -> None:
-    records = [p for p in sorted((datasets / "formats").rglob("*")) if p.suffix.lower() in (".fmr", ".iso", ".fmd")]
-    for file in records[:20]:
-        said = run("compare", file, prints / "001_1.png")
-        assert said.code in (0, 2), file
+    records = sorted((datasets / "formats" / "templates").glob("*.dat"))
+    assert records
+    for file in records:
+        said = run("compare", file, file)
+        views = len(decode(file.read_bytes()))
+        assert said.code == (0 if views == 1 else 2), file
