@@ -36,6 +36,10 @@ class ClientTls:
     certificate: Path | None = None
     key: Path | None = None
 
+    def __post_init__(self) -> None:
+        if (self.certificate is None) != (self.key is None):
+            raise errors.ConfigInvalid("TLS by halves", remedy="give both --tls-cert and --tls-key")
+
 
 class NodeClient:
     """A connection to one node.

@@ -25,7 +25,7 @@ _PRAGMAS = (
 )
 _CHECKPOINT_WAIT_MS = 1000  # then readers still need the log; the next write tries again
 
-_FULL = StorageFull, "make room; nothing of this transaction was kept"
+_FULL = StorageFull, "make room on the disk, or lift its limits; nothing of this transaction was kept"
 _AWAY = (
     StorageUnavailable,
     "see that the data base runs and its files can be read and written, then try again",
@@ -35,12 +35,13 @@ _Verdict = tuple[type[PapilarError], str]
 
 _BY_SQLITE: dict[int, _Verdict] = {
     sqlite3.SQLITE_FULL: _FULL,
+    sqlite3.SQLITE_IOERR_WRITE: _FULL,  # a quota or a limit on the size of files
     sqlite3.SQLITE_CORRUPT: _DAMAGED,
     sqlite3.SQLITE_NOTADB: _DAMAGED,
     sqlite3.SQLITE_FORMAT: _DAMAGED,
 }
 _BY_SQLSTATE: dict[str, _Verdict] = {"53100": _FULL, "XX001": _DAMAGED, "XX002": _DAMAGED}
-_BY_ERRNO: dict[int, _Verdict] = {errno.ENOSPC: _FULL, errno.EDQUOT: _FULL}
+_BY_ERRNO: dict[int, _Verdict] = {errno.ENOSPC: _FULL, errno.EDQUOT: _FULL, errno.EFBIG: _FULL}
 
 
 def sqlite_url(file: Path) -> URL:
@@ -101,7 +102,7 @@ def translated() -> Iterator[None]:
 def _verdict(origin: Any) -> _Verdict:
     sqlite = getattr(origin, "sqlite_errorcode", None)
     if sqlite is not None:
-        return _BY_SQLITE.get(sqlite & 0xFF, _AWAY)
+        return _BY_SQLITE.get(sqlite) or _BY_SQLITE.get(sqlite & 0xFF, _AWAY)
     if isinstance(origin, OSError):
         return _BY_ERRNO.get(origin.errno or 0, _AWAY)
     if isinstance(origin, sqlite3.DatabaseError) and "UTF-8" in str(origin):

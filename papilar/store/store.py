@@ -290,6 +290,8 @@ def _find(target: Path | str, *, create: bool) -> _Place:
     if "://" in str(target):
         return _Place(make_url(str(target)), None, "gallery")
     folder = Path(target)
+    if folder.exists() and not folder.is_dir():
+        raise GalleryUnknown(f"{folder} is a file", remedy="give the gallery's folder")
     file = folder / FILE_NAME
     if create:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

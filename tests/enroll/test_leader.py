@@ -222,16 +222,16 @@ def test_neither_keras_nor_pyfing_is_imported(cache):
 
 
 @given(st.integers(0, 2**32 - 1))
-def test_phases_of_a_kernel_see_the_upsampled_plane(seed):
+def test_quarters_of_a_kernel_see_the_upsampled_plane(seed):
     """A 5 x 5 kernel on the doubled plane, done the long way."""
     rng = np.random.default_rng(seed)
     plane, kernel = rng.normal(size=(4, 5)), rng.normal(size=(5, 5, 1, 1))
     doubled = np.pad(plane.repeat(2, 0).repeat(2, 1), 2)
-    phases = network._phases(kernel).reshape(3, 3, 2, 2)
+    quarters = network._quarters(kernel).reshape(3, 3, 2, 2)
     small = np.pad(plane, 1)
     for y, x in np.ndindex(8, 10):
         expected = (doubled[y : y + 5, x : x + 5] * kernel[:, :, 0, 0]).sum()
-        got = (small[y // 2 : y // 2 + 3, x // 2 : x // 2 + 3] * phases[:, :, y % 2, x % 2]).sum()
+        got = (small[y // 2 : y // 2 + 3, x // 2 : x // 2 + 3] * quarters[:, :, y % 2, x % 2]).sum()
         assert got == pytest.approx(expected)
 
 
