@@ -1,7 +1,10 @@
 """The node over a real socket: the main job, every outcome, every documented error, health and reflection."""
 
 import importlib
+import json
 import pkgutil
+import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -897,6 +900,21 @@ class TestReflection:
         described = method.input_type.fields_by_name["enrollment"].message_type
         assert described.fields_by_name["prints"].message_type.fields_by_name["position"].enum_type.values
         assert pool.FindMessageTypeByName("papilar.api.v1.IdentifyResponse").fields_by_name["candidates"]
+
+
+class TestAnotherProgram:
+    def test_a_general_grpc_client_needs_no_file_of_ours(self, served: Served) -> None:
+        """`buf curl` learns the contract from the node alone, as grpcurl does."""
+        served.client.enroll(a_person(1, subject="one"))
+        command = [
+            str(Path(sys.executable).with_name("buf")),
+            *("curl", "--http2-prior-knowledge", "--protocol", "grpc"),
+            f"http://{served.address}/papilar.api.v1.MatchingService/GetGallery",
+            *("--data", "{}"),
+        ]
+        answered = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        assert answered.returncode == 0, answered.stderr
+        assert json.loads(answered.stdout)["gallery"]["prints"] == "1"
 
 
 class TestConcurrency:
