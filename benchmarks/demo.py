@@ -75,7 +75,7 @@ def _papilar(*arguments: str) -> None:
 
 
 def _command(arguments: Sequence[str]) -> list[str]:
-    return [sys.executable, "-m", "papilar.cli", *arguments]
+    return [sys.executable, "-m", "papilar", *arguments]
 
 
 @contextmanager

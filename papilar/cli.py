@@ -472,7 +472,3 @@ def _client_tls(ca: Path | None, certificate: Path | None, key: Path | None) -> 
     if (certificate is None) != (key is None):
         raise RequestInvalid("half of an own certificate", remedy="give both --tls-cert and --tls-key")
     return ClientTls(ca, certificate, key) if ca or certificate or key else None
-
-
-if __name__ == "__main__":
-    main()

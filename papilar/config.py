@@ -18,6 +18,7 @@ What is given on the command line wins over the file, the file over the defaults
 """
 
 import ipaddress
+import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -108,6 +109,11 @@ def load_config(path: Path | None, **given: object) -> NodeConfig:
     node.update({key: value for key, value in given.items() if value is not None})
     config: NodeConfig = _built(NodeConfig, node, "node")
     return config
+
+
+def quieten_grpc() -> None:
+    """Keep gRPC's own log off the terminal, unless the environment asks for it; before gRPC is loaded."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 
 def split_address(address: str) -> tuple[str, int]:

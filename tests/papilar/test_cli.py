@@ -32,7 +32,7 @@ from matcher.codecs import decode, encode
 from papilar import cli
 from papilar.store import Counts, Store
 
-PAPILAR = [sys.executable, "-m", "papilar.cli"]
+PAPILAR = [sys.executable, "-m", "papilar"]
 UUID_LENGTH = 36
 
 

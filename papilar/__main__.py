@@ -1,0 +1,20 @@
+"""The entry of the command `papilar`, which loads the libraries only once gRPC is quiet and Ctrl-C is clean."""
+
+import sys
+
+from papilar.config import quieten_grpc
+
+
+def main() -> None:
+    """Run the command; a Ctrl-C while the libraries load ends it without a trace."""
+    quieten_grpc()
+    try:
+        from papilar import cli
+
+        cli.main()
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
