@@ -1,4 +1,4 @@
-"""The entry of the command `papilar`, which loads the libraries only once gRPC is quiet and Ctrl-C is clean."""
+"""The entry of the command `papilar`: loads the libraries once gRPC is quiet and Ctrl-C is clean."""
 
 import sys
 

@@ -4,7 +4,6 @@ import json
 import os
 import pty
 import re
-import resource
 import select
 import shutil
 import signal
@@ -75,6 +74,17 @@ def spawn(*arguments: object, **options: Any) -> "subprocess.Popen[str]":
         text=True,
         **options,
     )
+
+
+def spawn_limited(most_bytes: int, *arguments: object) -> "subprocess.Popen[str]":
+    """As `spawn`, with files that cannot grow beyond a size; the limit is set by a program in between."""
+    code = """if True:
+        import os, resource, sys
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
+        os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
+    """
+    command = [sys.executable, "-c", code, str(most_bytes), *PAPILAR[1:], *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def ended(process: "subprocess.Popen[str]") -> Ran:
@@ -305,10 +315,7 @@ def _wait_for_prints(gallery: Path) -> None:
 def test_a_full_disk_stops_the_run_and_the_next_one_completes_it(
     run: Any, crowd: Path, tmp_path: Path
 ) -> None:
-    def small_files() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
-
-    said = ended(spawn("enroll", crowd, "--gallery", tmp_path / "g", preexec_fn=small_files))
+    said = ended(spawn_limited(400_000, "enroll", crowd, "--gallery", tmp_path / "g"))
     assert said.code == 1
     assert "NOT_TRIED STORAGE_" in said.out
     assert "run the same command again" in said.out
@@ -657,10 +664,7 @@ def test_an_output_is_written_whole_or_not_at_all(run: Any, prints: Path, tmp_pa
 
 
 def test_a_full_disk_leaves_no_half_template(prints: Path, tmp_path: Path) -> None:
-    def tiny_files() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
-
-    said = ended(spawn("extract", prints / "001_1.png", "-o", tmp_path / "t.fmr", preexec_fn=tiny_files))
+    said = ended(spawn_limited(100, "extract", prints / "001_1.png", "-o", tmp_path / "t.fmr"))
     assert "cannot be written" in said.error[0]
     assert not list(tmp_path.iterdir())
 
