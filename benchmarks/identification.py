@@ -227,8 +227,7 @@ def node(shortlist: int) -> Iterator[NodeClient]:
 def _serve(gallery: Path, shortlist: int, ready: Connection) -> None:
     config = NodeConfig(gallery, listen="127.0.0.1:0", keep_images=False, shortlist=shortlist)
     server = NodeServer(Node(gallery, create=True, keep_images=False, shortlist=shortlist), config)
-    ready.send(server.port)
-    server.serve_until_signalled()
+    server.serve_until_signalled(lambda: ready.send(server.port))
 
 
 def _port(ready: Connection) -> int:

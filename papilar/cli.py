@@ -15,7 +15,6 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from enroll.image import LIMITS, read_image
@@ -45,6 +44,7 @@ from papilar.show import (
     show_candidates,
     show_comparison,
     show_error,
+    show_listening,
     show_pairs,
     show_receipt,
 )
@@ -175,15 +175,9 @@ def serve(
     )
     with _closing_on_error(node):
         server = NodeServer(node, settings)
-    host = settings.listen.rpartition(":")[0]
-    described = node.describe()
-    err.print(
-        f"gallery '{escape(described.name)}': {described.prints} prints of {described.subjects} subjects"
-    )
-    err.print(
-        f"listening on {host}:{server.port} ({'TLS' if settings.tls else 'plain text'}); stop with Ctrl-C"
-    )
-    server.serve_until_signalled()
+    address = f"{settings.listen.rpartition(':')[0]}:{server.port}"
+    secured = "TLS" if settings.tls else "plain text"
+    server.serve_until_signalled(lambda: show_listening(node.describe(), address, secured))
 
 
 # ---- ask

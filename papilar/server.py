@@ -298,8 +298,11 @@ class NodeServer:
         self._server.stop(_GRACE).wait()
         self._node.close()
 
-    def serve_until_signalled(self) -> None:
-        """Answer calls until SIGTERM or SIGINT, then stop."""
+    def serve_until_signalled(self, on_ready: Callable[[], None] = lambda: None) -> None:
+        """Answer calls until SIGTERM or SIGINT, then stop.
+
+        `on_ready` is called once calls are answered and a signal ends the node cleanly.
+        """
         signalled = threading.Event()
 
         def on_signal(number: int, frame: FrameType | None) -> None:
@@ -308,6 +311,7 @@ class NodeServer:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, on_signal)
         self.start()
+        on_ready()
         signalled.wait()
         self.stop()
 

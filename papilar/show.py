@@ -20,6 +20,7 @@ from matcher.template import Finger
 from papilar.api.v1 import matching_pb2, types_pb2
 from papilar.archive import Line, Result
 from papilar.files import PrintSide
+from papilar.requests import Description
 
 _WIDE = 1_000  # columns for a file or another program, so that no identifier is broken in two
 
@@ -90,6 +91,13 @@ def _show_troubles(lines: Sequence[Line]) -> None:
 
 
 _FILES_NAMED = 5
+
+
+def show_listening(gallery: Description, address: str, secured: str) -> None:
+    """Say what is served, and where."""
+    name = escape(gallery.name)
+    err.print(f"gallery '{name}': {gallery.prints} prints of {gallery.subjects} subjects")
+    err.print(f"listening on {address} ({secured}); stop with Ctrl-C")
 
 
 def print_json(value: object) -> None:

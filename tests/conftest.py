@@ -4,6 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes says nothing on a busy machine; `timeout` in pyproject.toml bounds the test.
+settings.register_profile("papilar", deadline=None)
+settings.load_profile("papilar")
 
 ROOT = Path(__file__).resolve().parents[1]
 DATASETS = Path(os.environ.get("PAPILAR_DATASETS", ROOT.parent / "shared" / "datasets"))

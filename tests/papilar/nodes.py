@@ -211,8 +211,7 @@ class NodeProcess:
 def _serve(folder: Path) -> None:
     logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)
     server = NodeServer(Node(folder, create=True), NodeConfig(folder, listen="127.0.0.1:0"))
-    print(server.port, flush=True)  # noqa: T201
-    server.serve_until_signalled()
+    server.serve_until_signalled(lambda: print(server.port, flush=True))  # noqa: T201
 
 
 if __name__ == "__main__":
