@@ -6,7 +6,7 @@ of the best few -> calibration. `compare` then moves the probe onto the referenc
 
 References
 ----------
-.. [1] R. Cappelli, M. Ferrara, D. Maltoni, "Minutia Cylinder-Code", IEEE TPAMI 32(12), 2010, section 5.2
+.. [1] R. Cappelli, M. Ferrara, D. Maltoni, "Minutia Cylinder-Code", IEEE TPAMI 32(12), 2010
    (local similarity sort with relaxation), doi:10.1109/TPAMI.2010.52.
 """
 
@@ -27,7 +27,7 @@ Trace = Callable[[str, NDArray[np.generic] | Mapping[str, object]], None]
 
 
 class Relaxation(NamedTuple):
-    """Numbers of the comparison; from [1]_ table 2 unless a comment says otherwise."""
+    """Numbers of the comparison; the published ones [1]_ unless a comment says otherwise."""
 
     least_common: float = 0.6 * 192
     """Cells that two cylinders must share to be compared."""

@@ -6,9 +6,7 @@ on when minutiae lie near it at a like direction. Comparing two cylinders is cou
 References
 ----------
 .. [1] R. Cappelli, M. Ferrara, D. Maltoni, "Minutia Cylinder-Code: a new representation and matching
-   technique for fingerprint recognition", IEEE TPAMI 32(12), 2010, doi:10.1109/TPAMI.2010.52. Sections 3, 4.
-.. [2] R. Cappelli, M. Ferrara, D. Maltoni, M. Tistarelli, "MCC: a baseline algorithm for fingerprint
-   verification in FVC-onGoing", ICARCV 2010, doi:10.1109/ICARCV.2010.5707957.
+   technique for fingerprint recognition", IEEE TPAMI 32(12), 2010, doi:10.1109/TPAMI.2010.52.
 """
 
 from dataclasses import dataclass
@@ -28,7 +26,7 @@ WORDS = 18
 
 
 class Shape(NamedTuple):
-    """Numbers of the cylinder; from [1]_ table 1 unless a comment says otherwise. Lengths in pixels."""
+    """Numbers of the cylinder; the published ones [1]_ unless a comment says otherwise. Lengths in pixels."""
 
     radius: float = 70.0
     across: int = 16

@@ -6,7 +6,7 @@ assignment is taken. A finger that one side lacks says nothing (ratio 1, logarit
 
 References
 ----------
-.. [1] ISO/IEC TR 24722, Multimodal and other multibiometric fusion, clause 5.3 (score-level fusion).
+.. [1] ISO/IEC TR 24722, Multimodal and other multibiometric fusion (score-level fusion).
 """
 
 from typing import NamedTuple

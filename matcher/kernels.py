@@ -4,6 +4,10 @@
 seen. `cells` is float32 (c, 2): cell centres of a cylinder in its own frame. Each kernel has an obvious twin
 in `tests/naive.py`. `p` is a `NamedTuple` of numbers (`cylinders.Shape` or `compare.Relaxation`).
 
+The formulas are those of R. Cappelli, M. Ferrara, D. Maltoni, "Minutia Cylinder-Code", IEEE TPAMI 32(12),
+2010, doi:10.1109/TPAMI.2010.52: its cylinder, its bit-oriented form, its local similarity sort with
+relaxation.
+
 All kernels of a package stand in one file: a cached kernel that calls a compiled function of another file
 keeps a stale result after that file changes. None is parallel: they are called from several threads.
 """
@@ -76,7 +80,7 @@ def near_hull(x, y, corners, margin):
 def sector_weights(difference, sigma, out):
     """Fill `out[k]`, k of 6 sectors: integral over the sector of N(0, sigma) centred on `difference`.
 
-    C_D(dphi_k - difference), dphi_k = -pi + (k + 1/2) pi/3  (Cappelli 2010, eq. 9 to 11).
+    C_D(dphi_k - difference), dphi_k = -pi + (k + 1/2) pi/3.
     """
     half = math.pi / 6
     scale = sigma * math.sqrt(2.0)
@@ -104,7 +108,7 @@ def place_cells(pose, i, cells, corners, p, at):
 def cylinder(pose, i, at, ok, p, level):
     """Fill `level` (6, c) with the cell values of minutia i; return how many minutiae contribute.
 
-    level[k, q] = sum over t of G(|m_t - p_q|; sigma_s) C_D(dphi_k - (theta_i - theta_t))  (eq. 4 to 11).
+    level[k, q] = sum over t of G(|m_t - p_q|; sigma_s) C_D(dphi_k - (theta_i - theta_t)).
     """
     level[:] = 0.0
     contributing = 0
@@ -169,8 +173,6 @@ def similarity(a, a_valid, i, b, b_valid, j, least_common):
     """Return 1 - |a_i ^ b_j| / (|a_i| + |b_j|) over the common valid cells, |v| = sqrt(popcount(v)).
 
     0 where fewer than `least_common` cells are valid in both.
-
-    Cappelli, Ferrara, Maltoni, Tistarelli, BTAS 2010, eq. 4.
     """
     c0, c1, c2 = a_valid[i, 0] & b_valid[j, 0], a_valid[i, 1] & b_valid[j, 1], a_valid[i, 2] & b_valid[j, 2]
     if popcount(c0) + popcount(c1) + popcount(c2) < least_common:
@@ -234,7 +236,7 @@ def best_pairs(similar, a, b, turn, p):
 
 @njit(cache=True, nogil=True)
 def compatibility(a, b, pairs, p):
-    """Return rho (k, k): how well two pairs agree on distance, direction and radial angle (eq. 20 to 23).
+    """Return rho (k, k): how well two pairs agree on distance, direction and radial angle.
 
     rho(s, t) = product over i of logistic(tau_i (d_i - mu_i)); d_1 the difference of the two distances, d_2
     of the two direction differences, d_3 of the two radial angles. The diagonal is 0.
@@ -264,7 +266,7 @@ def compatibility(a, b, pairs, p):
 
 @njit(cache=True, nogil=True)
 def relax(worth, rho, rounds, keep):
-    """Return the worth of each pair after `rounds` of l <- keep l + (1 - keep)/(k - 1) rho l (eq. 19)."""
+    """Return the worth of each pair after `rounds` of l <- keep l + (1 - keep)/(k - 1) rho l."""
     k = len(worth)
     relaxed = worth.copy()
     for _ in range(rounds):
@@ -274,14 +276,14 @@ def relax(worth, rho, rounds, keep):
 
 @njit(cache=True, nogil=True)
 def pair_count(fewer, p):
-    """Return n_p = least + round(logistic(steepness (fewer - middle)) (most - least))  (eq. 15)."""
+    """Return n_p = least + round(logistic(steepness (fewer - middle)) (most - least))."""
     share = 1.0 / (1.0 + math.exp(-p.pairs_steepness * (fewer - p.pairs_middle)))
     return p.pairs_least + round(share * (p.pairs_most - p.pairs_least))
 
 
 @njit(cache=True, nogil=True)
 def relaxed_score(similar, a, b, turn, p):
-    """Return the mean relaxed worth of the n_p pairs of best gain; fewer pairs count as worth 0 (eq. 24)."""
+    """Return the mean relaxed worth of the n_p pairs of best gain; fewer pairs count as worth 0."""
     pairs, worth = best_pairs(similar, a, b, turn, p)
     if len(pairs) < 2:
         return 0.0

@@ -2,7 +2,7 @@
 
 Positions are in pixels at 500 pixels per inch, origin at the top left corner, x to the right, y **down**.
 Angles are in radians in [0, 2 pi), from the x axis, **counter-clockwise as the print is seen** (so towards
-smaller y), as in ISO/IEC 19794-2:2005 clause 6.3.4 and ANSI INCITS 378. A unit step along a minutia's
+smaller y), as in ISO/IEC 19794-2:2005 and ANSI INCITS 378. A unit step along a minutia's
 direction is therefore `(cos(angle), -sin(angle))` in image coordinates.
 """
 
@@ -22,7 +22,7 @@ PPI = 500
 
 
 class Finger(IntEnum):
-    """Finger position codes, ISO/IEC 19794-2:2005 table 2."""
+    """Finger position codes, ISO/IEC 19794-2:2005."""
 
     UNKNOWN = 0
     RIGHT_THUMB = 1
@@ -38,7 +38,7 @@ class Finger(IntEnum):
 
 
 class Impression(IntEnum):
-    """How the print was taken; the codes of ISO/IEC 19794-2:2011 table 7 that a template can hold."""
+    """How the print was taken; the codes of ISO/IEC 19794-2:2011 that a template can hold."""
 
     LIVE_PLAIN = 0
     LIVE_ROLLED = 1

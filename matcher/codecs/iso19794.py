@@ -40,7 +40,7 @@ IMPRESSIONS_2005 = {
     3: Impression.NONLIVE_ROLLED,
     8: Impression.LIVE_SWIPE,
 }
-"""Impression codes of ISO/IEC 19794-2:2005, table 3."""
+"""Impression codes of ISO/IEC 19794-2:2005."""
 
 IMPRESSIONS_2011 = {
     **IMPRESSIONS_2005,

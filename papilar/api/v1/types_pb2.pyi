@@ -86,7 +86,7 @@ class _FingerPositionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Finger
     """Left little finger."""
 
 class FingerPosition(_FingerPosition, metaclass=_FingerPositionEnumTypeWrapper):
-    """Which finger a print is of. The numbers are the codes of ISO/IEC 19794-2:2005 table 2, which ANSI/NIST-ITL shares."""
+    """Which finger a print is of. The numbers are the codes of ISO/IEC 19794-2:2005, which ANSI/NIST-ITL shares."""
 
 FINGER_POSITION_UNSPECIFIED: FingerPosition.ValueType  # 0
 """Not stated or not known (the code 0 of ISO). An image's finger is then unknown; a template's is what its
@@ -148,7 +148,7 @@ class _ImpressionTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Impres
     """Not known (ISO 29)."""
 
 class ImpressionType(_ImpressionType, metaclass=_ImpressionTypeEnumTypeWrapper):
-    """How a print was taken. Each number is the code of ISO/IEC 19794-2:2011 table 7 plus one, since ISO uses 0 for a
+    """How a print was taken. Each number is the code of ISO/IEC 19794-2:2011 plus one, since ISO uses 0 for a
     value and a field that is not set reads 0 here.
     """
 
