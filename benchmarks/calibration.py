@@ -206,7 +206,7 @@ def logistic(mated: Floats, nonmated: Floats) -> tuple[float, float]:
 
 
 def cllr(ratios: Ratios) -> float:
-    """Return the mean cost of log10 likelihood ratios in bits, equation 13 of [1]_.
+    """Return the mean cost of log10 likelihood ratios in bits [1]_.
 
     Cllr = (mean log2(1 + 1/LR) over mated + mean log2(1 + LR) over non-mated) / 2
     """

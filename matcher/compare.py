@@ -100,8 +100,7 @@ def raw_score(probe: Prepared, reference: Prepared) -> float:
     float
         ln(`FLOOR`) when either has fewer than two cylinders.
     """
-    upright, turned = _hypotheses(_similar(probe, reference), probe, reference)
-    return float(np.log(max(upright, turned, FLOOR)))
+    return _relaxed(_similar(probe, reference), probe, reference).raw
 
 
 def score(probe: Prepared, reference: Prepared, *, calibration: Calibration | None = None) -> float:
@@ -138,12 +137,11 @@ def compare(
     Comparison
         No pairs and the identity when there is nothing to align.
     """
-    value = score(probe, reference, calibration=calibration)
     similar = _similar(probe, reference)
-    upright, turned = _hypotheses(similar, probe, reference)
-    turn = np.pi if turned > upright else 0.0
+    best = _relaxed(similar, probe, reference)
+    value = (calibration or shipped()).llr(best.raw)
     a, b = probe.anchors, reference.anchors
-    pairs, worth = kernels.best_pairs(similar, a, b, turn, _RELAXATION)
+    pairs, worth = kernels.best_pairs(similar, a, b, best.turn, _RELAXATION)
     if len(pairs) < 2:
         return Comparison(value, np.zeros((0, 2), np.int16), Transform(0.0, 0.0, 0.0))
     rho = kernels.compatibility(a, b, pairs, _RELAXATION)
@@ -166,12 +164,20 @@ def _similar(probe: Prepared, reference: Prepared) -> NDArray[np.float32]:
     return similar
 
 
-def _hypotheses(similar: NDArray[np.float32], probe: Prepared, reference: Prepared) -> tuple[float, float]:
-    """Return the relaxed score of the upright hypothesis and that, discounted, of the turned one."""
+class _Hypothesis(NamedTuple):
+    """The raw score of the better hypothesis, and its turn: 0 upright, pi upside down."""
+
+    raw: float
+    turn: float
+
+
+def _relaxed(similar: NDArray[np.float32], probe: Prepared, reference: Prepared) -> _Hypothesis:
     a, b = probe.anchors, reference.anchors
     upright = float(kernels.relaxed_score(similar, a, b, 0.0, _RELAXATION))
     turned = float(kernels.relaxed_score(similar, a, b, np.pi, _RELAXATION))
-    return upright, turned * float(np.exp(-_RELAXATION.turned_discount))
+    turned *= float(np.exp(-_RELAXATION.turned_discount))
+    raw = float(np.log(max(upright, turned, FLOOR)))
+    return _Hypothesis(raw, np.pi if turned > upright else 0.0)
 
 
 def _grow(

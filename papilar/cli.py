@@ -9,7 +9,7 @@ import logging
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,7 +33,7 @@ from papilar.errors import EncounterUnknown, GalleryUnknown, RequestInvalid
 from papilar.files import check_outputs, probe_side, read_file, read_probe, read_side, write_file
 from papilar.node import Node
 from papilar.picture import Side, draw_match, draw_minutiae
-from papilar.requests import Enrollment, PrintInput, Repeat
+from papilar.requests import Enrollment, Outcome, PrintInput
 from papilar.server import NodeServer
 from papilar.show import (
     comparison_dict,
@@ -128,9 +128,12 @@ def enroll(
     if (gallery is None) == (node is None):
         raise RequestInvalid("no target, or two", remedy="give --gallery DIR or --node HOST:PORT")
     items = find_items(archive, gallery=gallery)  # a wrong path must not leave an empty gallery behind
-    with _enroller(
-        gallery, node, name, images, timeout, _client_tls(tls_ca, tls_cert, tls_key), allow_plain_text
-    ) as call:
+    with ExitStack() as stack:
+        if gallery is not None:
+            call = _enroller(stack.enter_context(Node(gallery, create=True, name=name, keep_images=images)))
+        else:
+            files = (tls_ca, tls_cert, tls_key)
+            call = _remote_enroller(stack.enter_context(_client(str(node), files, allow_plain_text, timeout)))
         lines = _run_archive(items, call, ppi=ppi, check=check_duplicates, workers=workers)
     show_receipt(lines, as_json=as_json)
     raise typer.Exit(_receipt_code(lines))
@@ -214,8 +217,7 @@ def identify(
     )
     if target_fpir is not None:
         request.target_fpir = target_fpir
-    tls = _client_tls(tls_ca, tls_cert, tls_key)
-    with NodeClient(node, tls=tls, allow_plain_text=allow_plain_text, timeout=timeout) as client:
+    with _client(node, (tls_ca, tls_cert, tls_key), allow_plain_text, timeout) as client:
         response = client.identify(request)
         if as_json:
             print_json(message_dict(response))
@@ -239,8 +241,7 @@ def delete(
     timeout: Timeout = 60.0,
 ) -> None:
     """Delete an encounter from a node's gallery."""
-    tls = _client_tls(tls_ca, tls_cert, tls_key)
-    with NodeClient(node, tls=tls, allow_plain_text=allow_plain_text, timeout=timeout) as client:
+    with _client(node, (tls_ca, tls_cert, tls_key), allow_plain_text, timeout) as client:
         gone = client.delete(encounter)
     subject = ", and its subject with it" if gone.subject_deleted else ""
     out.print(f"deleted {gone.deleted_prints} prints{subject}")
@@ -257,8 +258,7 @@ def status(
     as_json: JsonFlag = False,
 ) -> None:
     """Show what a node's gallery is and holds."""
-    tls = _client_tls(tls_ca, tls_cert, tls_key)
-    with NodeClient(node, tls=tls, allow_plain_text=allow_plain_text, timeout=timeout) as client:
+    with _client(node, (tls_ca, tls_cert, tls_key), allow_plain_text, timeout) as client:
         described = message_dict(client.gallery())
     if as_json:
         print_json(described)
@@ -353,28 +353,19 @@ _OF_THE_INPUT = (InvalidInput, GalleryUnknown, EncounterUnknown)
 # ---- enrolment
 
 
-@contextmanager
-def _enroller(
-    gallery: Path | None,
-    address: str | None,
-    name: str,
-    images: bool,
-    timeout: float,
-    tls: ClientTls | None,
-    plain: bool,
-) -> Iterator[EnrollCall]:
-    """Give the call that enrols one encounter: in this process, or at a node."""
-    if gallery is not None:
-        with Node(gallery, create=True, name=name, keep_images=images) as node:
-            yield lambda new, request_id: node.enroll(new, repeat=_repeat(new, request_id))
-    else:
-        with NodeClient(str(address), tls=tls, allow_plain_text=plain, timeout=timeout) as client:
-            yield lambda new, request_id: translate.outcome(client.enroll(new, request_id=request_id))
+def _enroller(node: Node) -> EnrollCall:
+    """Give the call that enrols one encounter in this process, as a node of its own would."""
+
+    def call(new: Enrollment, request_id: str) -> Outcome:
+        repeat = translate.repeat(translate.to_enroll_request(new, request_id=request_id))
+        return node.enroll(new, repeat=repeat)  # so an archive begun here can be ended at a node
+
+    return call
 
 
-def _repeat(new: Enrollment, request_id: str) -> Repeat | None:
-    """As a node would: an archive begun in this process can be ended at a node."""
-    return translate.repeat(translate.to_enroll_request(new, request_id=request_id))
+def _remote_enroller(client: NodeClient) -> EnrollCall:
+    """Give the call that enrols one encounter at a node."""
+    return lambda new, request_id: translate.outcome(client.enroll(new, request_id=request_id))
 
 
 def _run_archive(
@@ -462,7 +453,11 @@ def _nearest(template: Template, x: float, y: float) -> int:
     return int(np.abs(template.xy - np.asarray((x, y))).sum(axis=1).argmin())
 
 
-def _client_tls(ca: Path | None, certificate: Path | None, key: Path | None) -> ClientTls | None:
-    if (certificate is None) != (key is None):
-        raise RequestInvalid("half of an own certificate", remedy="give both --tls-cert and --tls-key")
-    return ClientTls(ca, certificate, key) if ca or certificate or key else None
+@contextmanager
+def _client(
+    address: str, files: tuple[Path | None, Path | None, Path | None], plain: bool, timeout: float
+) -> Iterator[NodeClient]:
+    """Connect to a node; `files` are its authority, the own certificate and its key."""
+    tls = ClientTls(*files) if any(files) else None
+    with NodeClient(address, tls=tls, allow_plain_text=plain, timeout=timeout) as client:
+        yield client

@@ -15,7 +15,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 import enroll.errors  # noqa: F401  (adds its branch to the error tree)
-from matcher.codecs import encode
+from matcher.codecs import NATIVE, encode
 from matcher.errors import PapilarError
 from matcher.search import Candidate, ProbePrint, SearchResult
 from papilar import errors, translate
@@ -187,7 +187,7 @@ class RemoteSearcher:
 def _sent(one: ProbePrint) -> PrintInput:
     if one.template is None:
         raise errors.RequestInvalid("a probe print without its template", remedy="set ProbePrint.template")
-    return PrintInput(one.finger, template=encode(one.template, "papilar-1"))
+    return PrintInput(one.finger, template=encode(one.template, NATIVE))
 
 
 _UNREACHABLE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.UNKNOWN)

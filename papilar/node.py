@@ -19,7 +19,7 @@ from enroll.leader import Leader
 from enroll.pipeline import network
 from matcher import search as matching
 from matcher.calibration import shipped
-from matcher.codecs import decode, encode
+from matcher.codecs import NATIVE, decode, encode
 from matcher.cylinders import prepare
 from matcher.gallery import Gallery
 from matcher.search import LocalSearcher, Match, ProbePrint
@@ -53,9 +53,6 @@ from papilar.store import (
     canonical_uuid,
 )
 from papilar.verification import Reference, best_meeting, brought_references, explain
-
-NATIVE = "papilar-1"
-"""Form of the templates in the store: lossless."""
 
 MATCHER_VERSION = "mcc-relaxation-1"
 
@@ -167,9 +164,9 @@ class Node:
         if done is not None:
             return done
         prints = read_prints(new.prints, keep_images=self._keep_images)
-        usable = [p for p in prints if p.assessment.accepted]
+        usable = usable_of(prints)
         if not usable or (new.require_all and len(usable) < len(prints)):
-            return Rejected(tuple(p.assessment for p in prints))
+            return Rejected(assessments_of(prints))
         if new.check_duplicates:
             known = self._duplicates(new.subject_id, usable)
             if known.candidates:
@@ -333,7 +330,7 @@ class Node:
         return Duplicate(self._found(others, usable, evidence=False), threshold)
 
     def _keep(self, new: Enrollment, prints: Sequence[ReadPrint], repeat: Repeat | None) -> Enrolled:
-        usable = [p for p in prints if p.assessment.accepted]
+        usable = usable_of(prints)
         encounter = NewEncounter(
             new.subject_id or str(uuid.uuid4()),
             canonical_uuid(new.encounter_id, field="encounter_id") if new.encounter_id else str(uuid.uuid4()),

@@ -10,7 +10,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import code_pb2
 
-from matcher.codecs import decode, encode
+from matcher.codecs import NATIVE, decode, encode
 from matcher.compare import Comparison
 from matcher.errors import PapilarError
 from matcher.template import Finger, Impression
@@ -41,7 +41,7 @@ TEMPLATE_FORMATS = MappingProxyType(
         types_pb2.TEMPLATE_FORMAT_ISO_19794_2_2005: "iso-19794-2:2005",
         types_pb2.TEMPLATE_FORMAT_ISO_19794_2_2011: "iso-19794-2:2011",
         types_pb2.TEMPLATE_FORMAT_ANSI_378_2004: "ansi-378:2004",
-        types_pb2.TEMPLATE_FORMAT_PAPILAR: "papilar-1",
+        types_pb2.TEMPLATE_FORMAT_PAPILAR: NATIVE,
     }
 )
 """Forms in which a template can be asked for, and their codecs."""

@@ -29,7 +29,7 @@ from matcher.errors import (
 )
 from matcher.template import Template
 
-__all__ = ["CODECS", "Codec", "decode", "encode", "recognise"]
+__all__ = ["CODECS", "NATIVE", "Codec", "decode", "encode", "recognise"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +48,12 @@ class Codec:
     write: Callable[[Sequence[Template]], bytes] | None = None
 
 
+NATIVE = "papilar-1"
+"""The lossless format: of the store, and between nodes."""
+
 CODECS: Mapping[str, Codec] = MappingProxyType(
     {
-        "papilar-1": Codec(native.read, native.write),
+        NATIVE: Codec(native.read, native.write),
         "iso-19794-2:2005": Codec(iso19794.read_2005, iso19794.write_2005),
         "iso-19794-2:2011": Codec(iso19794.read_2011, iso19794.write_2011),
         "ansi-378:2004": Codec(ansi378.read_2004, ansi378.write_2004),
@@ -144,7 +147,7 @@ def recognise(data: bytes) -> str:
     TemplateFormatUnknown, TemplateVersionUnsupported, TemplateTruncated, TemplateOutOfBounds
     """
     if data.startswith(native.MAGIC):
-        return "papilar-1"
+        return NATIVE
     if not data.startswith(record.MAGIC):
         raise TemplateFormatUnknown(
             f"bytes that begin with {data[:4].hex(' ') or 'nothing'} are no template record",

@@ -11,7 +11,7 @@ standard does not define and some writers emit, so turn beyond a full circle and
 
 References
 ----------
-.. [1] ANSI INCITS 378-2004, Finger Minutiae Format for Data Interchange, clause 6.
+.. [1] ANSI INCITS 378-2004, Finger Minutiae Format for Data Interchange.
 .. [2] ANSI INCITS 378-2009, and its amendment 1.
 """
 
@@ -27,7 +27,7 @@ from matcher.template import Impression, Template
 _ANGLE_UNIT = math.radians(2)
 
 IMPRESSIONS_2004 = {**IMPRESSIONS_2005, 9: Impression.LIVE_CONTACTLESS_PLAIN}
-"""Impression codes of ANSI INCITS 378-2004, clause 6.5.1.3."""
+"""Impression codes of ANSI INCITS 378-2004."""
 
 IMPRESSIONS_2009 = {
     code: meaning for code, meaning in IMPRESSIONS_2011.items() if not 4 <= code <= 9 or code == 8
@@ -45,7 +45,6 @@ _VERSION_2004 = record.MAGIC + b" 20\0"
 _START_2004 = struct.Struct(">8sH")  # magic and version; record length, 0 where a long one follows
 _LONG_LENGTH = struct.Struct(">I")
 _PRODUCT_2004 = struct.Struct(">HHH")  # CBEFF owner and type of the writer; capture equipment
-_VIEWS = struct.Struct(">Bx")
 _LEAST_2004 = 26
 _MOST_SHORT = 0xFFFF
 
@@ -59,7 +58,7 @@ _COUNT_2009 = struct.Struct(">B")
 
 
 def read_2004(data: bytes) -> list[Template]:
-    """Read a record of ANSI INCITS 378-2004, clause 6.
+    """Read a record of ANSI INCITS 378-2004.
 
     Parameters
     ----------
@@ -82,15 +81,11 @@ def read_2004(data: bytes) -> list[Template]:
         least += _LONG_LENGTH.size
     record.check_length(data, length, least=least, short_by=SHORT_BY)
     cursor.take(_PRODUCT_2004)
-    raster = record.read_raster(cursor)
-    (count,) = cursor.take(_VIEWS)
-    views = [record.read_view(cursor, raster) for _ in range(count)]
-    cursor.finish()
-    return [view.template(_DIALECT_2004) for view in views]
+    return record.read_body(cursor, _DIALECT_2004)
 
 
 def write_2004(templates: Sequence[Template]) -> bytes:
-    """Write a record of ANSI INCITS 378-2004, clause 6.
+    """Write a record of ANSI INCITS 378-2004.
 
     Parameters
     ----------
@@ -101,16 +96,15 @@ def write_2004(templates: Sequence[Template]) -> bytes:
     -------
     bytes
         Writer and capture equipment are stated as unknown (0). From 65536 bytes on the record has the long
-        form of the length field (clause 6.4.3).
+        form of the length field.
 
     Raises
     ------
     TemplateOutOfBounds
     """
-    numbers = record.view_numbers(templates)
-    views = b"".join(map(record.write_view, templates, numbers, [_DIALECT_2004] * len(numbers)))
-    rest = record.write_raster(templates) + _VIEWS.pack(len(templates)) + views
-    return _start_2004(_LEAST_2004 + len(views)) + _PRODUCT_2004.pack(0, 0, 0) + rest
+    body = record.write_body(templates, _DIALECT_2004)
+    head = _PRODUCT_2004.pack(0, 0, 0)
+    return _start_2004(_START_2004.size + len(head) + len(body)) + head + body
 
 
 def _start_2004(length: int) -> bytes:

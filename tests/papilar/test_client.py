@@ -1,6 +1,5 @@
 """The client: every error of a node is itself again on this side; TLS; nodes that are away or late."""
 
-import shutil
 import socket
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+import trustme
 from nodes import ROOT, Served, a_person, enrolled_as, search_for, seen_again, serving
 
 from matcher.codecs import decode, encode
@@ -182,22 +182,15 @@ class TestPlainText:
 class Papers:
     """Two authorities, and a certificate of each for a node and for a client."""
 
-    _KEY = "-nodes -newkey ec -pkeyopt ec_paramgen_curve:prime256v1"
-
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        (folder / "names").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost")
-        for ca in ("ours", "theirs"):
-            self._openssl(f"req -x509 -days 2 {self._KEY} -subj /CN={ca} -keyout {ca}.key -out {ca}.pem")
-            for name in (f"{ca}-node", f"{ca}-client"):
-                self._openssl(f"req {self._KEY} -subj /CN={name} -keyout {name}.key -out {name}.csr")
-                self._openssl(
-                    f"x509 -req -days 2 -in {name}.csr -out {name}.pem -extfile names"
-                    f" -CA {ca}.pem -CAkey {ca}.key -CAcreateserial"
-                )
-
-    def _openssl(self, command: str) -> None:
-        subprocess.run(["openssl", *command.split()], cwd=self.folder, check=True, capture_output=True)
+        for name in ("ours", "theirs"):
+            authority = trustme.CA()
+            authority.cert_pem.write_to_path(folder / f"{name}.pem")
+            for holder in ("node", "client"):
+                paper = authority.issue_cert("127.0.0.1", "localhost")
+                paper.private_key_pem.write_to_path(folder / f"{name}-{holder}.key")
+                paper.cert_chain_pems[0].write_to_path(folder / f"{name}-{holder}.pem")
 
     def node(self, *, asks_clients: bool = False) -> Tls:
         ca = self.folder / "ours.pem" if asks_clients else None
@@ -210,8 +203,6 @@ class Papers:
 
 @pytest.fixture(scope="module")
 def papers(tmp_path_factory: pytest.TempPathFactory) -> Papers:
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl makes the certificates, and is not installed")
     return Papers(tmp_path_factory.mktemp("papers"))
 
 
@@ -238,6 +229,11 @@ class TestTls:
             assert not answers(served.address, papers.client()), "none"
             assert not answers(served.address, papers.client(shows="theirs"))
             assert not answers(served.address, None), "plain text"
+
+    @pytest.mark.parametrize("halves", [{"certificate": Path("a.pem")}, {"key": Path("a.key")}])
+    def test_half_of_an_own_certificate(self, halves: dict[str, Path]) -> None:
+        with pytest.raises(ConfigInvalid, match="halves"):
+            ClientTls(**halves)
 
     def test_files_that_are_not_there(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigInvalid, match="a certificate file cannot be read"):

@@ -2,7 +2,6 @@
 
 import sqlite3
 import stat
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -43,17 +42,6 @@ from papilar.store import (
     canonical_uuid,
     schema,
 )
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "gallery"
-
-
-@pytest.fixture
-def store(folder: Path) -> Iterator[Store]:
-    with Store.open(folder, create=True, name="hn", facts={"extractor": "leader-1"}) as store:
-        yield store
 
 
 class TestWhatItKeeps:

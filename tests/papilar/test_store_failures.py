@@ -6,7 +6,6 @@ import sqlite3
 import subprocess
 import sys
 import traceback
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -34,17 +33,6 @@ from papilar.store import (
     GalleryLock,
     Store,
 )
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "gallery"
-
-
-@pytest.fixture
-def store(folder: Path) -> Iterator[Store]:
-    with Store.open(folder, create=True, name="hn", facts={"extractor": "leader-1"}) as store:
-        yield store
 
 
 class TestFailures:
