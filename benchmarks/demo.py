@@ -31,13 +31,14 @@ out = Console(highlight=False)
 def main() -> None:
     """Run the demo from the project's root."""
     started = time.monotonic()
-    for made in ("archives", "galleries", "fresh"):  # never more than the demo has made
+    for made in ("archives", "galleries"):  # never more than the demo has made
         shutil.rmtree(FOLDER / made, ignore_errors=True)
     out.rule("[bold]1. Two archives of synthetic prints")
     for country, seed in COUNTRIES.items():
-        archive(FOLDER / "archives" / country, subjects=FINGERS, impressions=IMPRESSIONS, seed=seed)
+        spare = country == "HND"  # one impression more, of which the probe is taken
+        archive(FOLDER / "archives" / country, subjects=FINGERS, impressions=IMPRESSIONS + spare, seed=seed)
         out.print(f"{country}: {FINGERS} fingers x {IMPRESSIONS} impressions in demo/archives/{country}")
-    probe = _make_probe()
+    probe = _set_probe_apart(FOLDER / "archives" / "HND")
     out.rule("[bold]2. Each country enrols its own")
     for country in COUNTRIES:
         _papilar("enroll", f"demo/archives/{country}", "--gallery", f"demo/galleries/{country}")
@@ -55,13 +56,12 @@ def main() -> None:
     )
 
 
-def _make_probe() -> Path:
-    """Make a further impression of one finger of HND, which no gallery holds, under a name of no meaning."""
-    fresh = FOLDER / "fresh"
-    archive(fresh, subjects=FINGERS, impressions=1, seed=COUNTRIES["HND"], first=IMPRESSIONS + 1)
-    probe = FOLDER / "probe.png"
-    (fresh / f"{WANTED}_{IMPRESSIONS + 1}.png").replace(probe)
-    shutil.rmtree(fresh)
+def _set_probe_apart(folder: Path) -> Path:
+    """Take the spare impressions out of an archive; that of the wanted finger gets a name of no meaning."""
+    spare = f"_{IMPRESSIONS + 1}.png"
+    probe = (folder / f"{WANTED}{spare}").replace(FOLDER / "probe.png")
+    for other in folder.glob(f"*{spare}"):
+        other.unlink()
     out.print(f"probe: a further impression of one of these fingers, {probe}")
     return probe
 

@@ -37,6 +37,7 @@ from papilar.requests import Enrollment, Outcome, PrintInput
 from papilar.server import NodeServer
 from papilar.show import (
     comparison_dict,
+    counted,
     err,
     message_dict,
     out,
@@ -244,7 +245,7 @@ def delete(
     with _client(node, (tls_ca, tls_cert, tls_key), allow_plain_text, timeout) as client:
         gone = client.delete(encounter)
     subject = ", and its subject with it" if gone.subject_deleted else ""
-    out.print(f"deleted {gone.deleted_prints} prints{subject}")
+    out.print(f"deleted {counted(gone.deleted_prints, 'print')}{subject}")
 
 
 @app.command()

@@ -93,10 +93,16 @@ def _show_troubles(lines: Sequence[Line]) -> None:
 _FILES_NAMED = 5
 
 
+def counted(count: int, word: str) -> str:
+    """Return a number with its word: no prints, 1 print, 2 prints."""
+    return f"{count or 'no'} {word}{'' if count == 1 else 's'}"
+
+
 def show_listening(gallery: Description, address: str, secured: str) -> None:
     """Say what is served, and where."""
     name = escape(gallery.name)
-    err.print(f"gallery '{name}': {gallery.prints} prints of {gallery.subjects} subjects")
+    held = f"{counted(gallery.prints, 'print')} of {counted(gallery.subjects, 'subject')}"
+    err.print(f"gallery '{name}': {held}")
     err.print(f"listening on {address} ({secured}); stop with Ctrl-C")
 
 
@@ -155,9 +161,9 @@ def show_candidates(response: matching_pb2.IdentifyResponse, names: Sequence[str
 
 
 def _show_ranks(response: matching_pb2.IdentifyResponse) -> None:
-    count, searched = len(response.candidates), response.searched_prints
-    title = f"{count or 'no'} candidate{'' if count == 1 else 's'}, {searched} prints searched"
-    if not count:
+    found, searched = len(response.candidates), response.searched_prints
+    title = f"{counted(found, 'candidate')}, {counted(searched, 'print')} searched"
+    if not found:
         out.print(title, highlight=False)
         return
     table = _table(title, "rank", "log10 LR", "subject", "encounter", "finger")

@@ -412,7 +412,7 @@ def test_what_was_deleted_is_not_brought_back_by_a_second_run(
     files = json.loads(run("enroll", archive, "--gallery", tmp_path / "g", "--json").out)["files"]
     with serving(tmp_path / "g", max_message_bytes=2_000_000) as served:
         gone = run("delete", files[0]["encounter_id"], "--node", served.address)
-        assert gone == (0, "deleted 1 prints, and its subject with it\n", "")
+        assert gone == (0, "deleted 1 print, and its subject with it\n", "")
         assert run("delete", files[0]["encounter_id"], "--node", served.address).code == 2
         assert run("delete", "thumb", "--node", served.address).error
     said = run("enroll", archive, "--gallery", tmp_path / "g")
@@ -513,7 +513,7 @@ def test_a_signal_ends_a_node_with_all_it_was_given(
     address = f"127.0.0.1:{free_port()}"
     process = spawn("serve", "--gallery", tmp_path / "g", "--create", "--listen", address)
     assert process.stderr is not None
-    assert "0 prints of 0 subjects" in process.stderr.readline()
+    assert "no prints of no subjects" in process.stderr.readline()
     assert address in process.stderr.readline()
     assert ended(spawn("enroll", archive, "--node", address)).code == 0
     process.send_signal(number)
