@@ -276,7 +276,7 @@ def test_killed_in_the_middle_nothing_is_lost_and_nothing_twice(
     run: Any, crowd: Path, tmp_path: Path
 ) -> None:
     gallery = tmp_path / "g"
-    first = spawn("enroll", crowd, "--gallery", gallery)
+    first = spawn("enroll", crowd, "--gallery", gallery, "--workers", 1)  # slow enough to be caught
     _wait_for_prints(gallery)
     first.kill()
     first.communicate()
@@ -287,7 +287,7 @@ def test_killed_in_the_middle_nothing_is_lost_and_nothing_twice(
 
 def test_ctrl_c_says_what_to_do_and_leaves_whole_encounters(run: Any, crowd: Path, tmp_path: Path) -> None:
     gallery = tmp_path / "g"
-    process = spawn("enroll", crowd, "--gallery", gallery)
+    process = spawn("enroll", crowd, "--gallery", gallery, "--workers", 1)  # slow enough to be caught
     _wait_for_prints(gallery)
     process.send_signal(signal.SIGINT)
     said = ended(process)
