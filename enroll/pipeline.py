@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from enroll.errors import ImageTooLarge
 from enroll.image import GrayImage, resample
 from enroll.leader import Leader, load
-from enroll.minutiae import to_template
+from enroll.minutiae import believed, to_template
+from enroll.polarity import white_ridges
 from enroll.quality import Quality, assess
+from enroll.ridges import describe
 from enroll.segment import foreground
 from matcher.template import PPI, Finger, Impression, Template
 
@@ -23,6 +25,9 @@ Trace = Callable[[str, NDArray[Any] | Mapping[str, object]], None]
 
 MOST_PIXELS = 2_600_000
 """At 500 ppi: a four-finger slap of 3.2 x 3 inches has 2.4 million. The network takes 0.8 kB for each."""
+
+_LIT = frozenset({Impression.LIVE_CONTACTLESS_PLAIN})
+"""Photographs of fingers: how dark the ground behind one is says nothing of its ridges."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,7 +40,8 @@ class Extraction:
         With `print_quality` set to the quality's score.
     quality : Quality
     image : GrayImage
-        The image at 500 ppi, on which the template's positions lie.
+        The image at 500 ppi, on which the template's positions lie. Its ridges are dark: where they were
+        surely white it is inverted, which its warnings and the reason `WHITE_RIDGES` say.
     """
 
     template: Template
@@ -75,7 +81,8 @@ def extract(
     Returns
     -------
     Extraction
-        A white image or a photograph of something else gives one that is `rejected`.
+        A white image or a photograph of something else gives one that is `rejected`; of a latent's
+        impression, only a blank one or one with hardly a minutia.
 
     Raises
     ------
@@ -86,9 +93,15 @@ def extract(
     _check_extent(normal)
     mask = foreground(normal.pixels)
     planes = network().planes(normal.pixels)
-    template = to_template(planes, finger=finger, impression=impression)
-    quality = assess(normal.pixels, mask, template)
-    template = replace(template, print_quality=quality.score)
+    white = impression not in _LIT and white_ridges(normal.pixels, mask, planes)
+    if white:
+        normal = _inverted(normal)
+        planes = network().planes(normal.pixels)
+    near = believed(planes, mask)
+    template = to_template(planes, finger=finger, impression=impression, mask=near)
+    quality = assess(normal.pixels, mask, template, ppi=image.ppi, white=white)
+    ridges = describe(normal.pixels, mask)
+    template = replace(template, print_quality=quality.score, ridges=ridges)
     if trace is not None:
         trace("pixels", normal.pixels)
         trace("foreground", mask)
@@ -100,10 +113,15 @@ def extract(
     return Extraction(template, quality, normal)
 
 
+def _inverted(image: GrayImage) -> GrayImage:
+    note = "its ridges were white: the image was inverted"
+    return replace(image, pixels=255 - image.pixels, warnings=(*image.warnings, note))
+
+
 def _check_extent(image: GrayImage) -> None:
     if image.pixels.size > MOST_PIXELS:
         height, width = image.pixels.shape
         raise ImageTooLarge(
             f"{width} x {height} pixels at {PPI} ppi is no single print",
-            remedy="cut the prints out of the sheet",
+            remedy="cut the prints out of the sheet, or state the true resolution (ppi)",
         )

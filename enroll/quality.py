@@ -11,6 +11,15 @@ turns little from one window to the next. A photograph's power lies at the origi
 several spots of which now one, now another is the strongest, and stripes or lines of text have all
 their spots in one place, where those of a print turn with the finger's curvature.
 
+A print wrongly rejected is a person not found, so the spectrum does not judge alone. The network that finds
+minutiae is the second witness: of a print it is sure of many and they lie along the ridges, in a photograph
+it sees many, each with doubt. Either of the two suffices, and what one lacks the other may make up. A latent
+is submitted by an examiner, who has seen that it is one: there everything is said, but only an image that is
+blank or has hardly a minutia is rejected.
+
+A resolution stated wrong by a factor of two or more shows in the distance of ridges. It is named, and the
+image rejected, because minutiae at the wrong scale agree with nobody's; nothing is rescaled silently.
+
 References
 ----------
 .. [1] E. Lim, X. Jiang, W. Yau, "Fingerprint quality and validity analysis", ICIP 2002.
@@ -23,17 +32,19 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 import scipy.fft
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from matcher.template import PPI, Template
+from enroll.segment import foreground
+from matcher.template import PPI, Impression, Template
 
 
 class Reason(StrEnum):
-    """Why a print is poor; `ADVICE` says what to do, `REJECTING` which of them reject it."""
+    """What is to be said of a print; `ADVICE` says what to do, `REJECTING` which of them reject it."""
 
     BLANK = "BLANK"
     NO_RIDGES = "NO_RIDGES"
@@ -43,24 +54,46 @@ class Reason(StrEnum):
     TOO_FEW_MINUTIAE = "TOO_FEW_MINUTIAE"
     PARTIAL = "PARTIAL"
     LOW_CLARITY = "LOW_CLARITY"
+    WHITE_RIDGES = "WHITE_RIDGES"
 
 
 ADVICE = MappingProxyType(
     {
         Reason.BLANK: "the image is empty: check that the finger lay on the scanner",
-        Reason.NO_RIDGES: "no ridges were found: check that the image is one of a fingerprint",
+        Reason.NO_RIDGES: "no ridges were found: check that the image is a fingerprint, and its resolution",
         Reason.NOT_A_PRINT: "the pattern does not flow as a finger's does: check that it is a fingerprint",
         Reason.RIDGE_PERIOD_IMPLAUSIBLE: "the ridges are too wide or too narrow: check the resolution (ppi)",
         Reason.TOO_SMALL_AREA: "too little of the finger: lay the whole first joint on the scanner",
         Reason.TOO_FEW_MINUTIAE: "too few minutiae to compare: take the print again, or another finger",
         Reason.PARTIAL: "a small part of the finger: take it again if you can, the whole first joint",
         Reason.LOW_CLARITY: "ridges are unclear in places: clean finger and glass, take the print again",
+        Reason.WHITE_RIDGES: "the ridges were white and the image was inverted: check that this is meant",
     }
 )
-"""What a person can do about each reason."""
+"""What a person can do about each reason; `Quality.advice` is more definite where it can be."""
 
-REJECTING = frozenset(Reason) - {Reason.PARTIAL, Reason.LOW_CLARITY}
-"""The reasons for which a print is not enrolled."""
+REJECTING = frozenset(
+    {
+        Reason.BLANK,
+        Reason.NO_RIDGES,
+        Reason.NOT_A_PRINT,
+        Reason.RIDGE_PERIOD_IMPLAUSIBLE,
+        Reason.TOO_FEW_MINUTIAE,
+    }
+)
+"""The reasons for which a print is not enrolled. A small area is none: its minutiae are counted."""
+
+REJECTING_LATENTS = frozenset({Reason.BLANK, Reason.TOO_FEW_MINUTIAE})
+"""The same for a latent; the other reasons are advice to its examiner."""
+
+LATENTS = frozenset(
+    {
+        Impression.LATENT_IMPRESSION,
+        Impression.LATENT_TRACING,
+        Impression.LATENT_PHOTO,
+        Impression.LATENT_LIFT,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +111,23 @@ class QualityParams:
     peak: float = (
         0.30  # of a block's power in its spot; FVC medians 0.33 to 0.85, white noise 0.07 (maximum 0.11)
     )
-    ridged: float = 0.25  # of the blocks; FVC: one print of 640 at 0.18, then 0.33; photographs up to 0.21
+    ridged: float = 0.25  # of the blocks; FVC: one print of 640 at 0.18, then 0.33; photographs up to 0.23
+    doubtful: float = 0.5  # quality of a minutia that says nothing: prints have more above, photographs below
+    evidence: float = 1.0  # that suffices without ridges, or against `straight` and `flow`: a latent with 9 %
+    # of ridges has 5, FVC prints 0.4 and more, median 12; 449 photographs and pages up to 0.8
+    gradient: float = 2.0  # sigma, pixels: finer change is noise
+    along: float = (
+        10.0  # sigma, pixels, under which the ridges' direction is taken: wide, as poor prints blot
+    )
     ridged_elsewhere: float = 0.5  # at half or double size, for the advice on resolution: twice `ridged`
     flow: float = 0.55  # FVC from 0.66, median 0.90; pages, checkerboards and noise up to 0.50
     doubled: int = 1_000_000  # pixels; no larger image is tried at double size: it holds a print already
+    usual_ppi: tuple[int, ...] = (250, 500, 1000, 2000)  # resolutions that a wrong one may be mistaken for
+    usual_period: float = 9.0  # pixels at 500 ppi, 0.46 mm: the median of FVC's medians is 8.9
     straight: float = 0.88  # resultant length of directions; FVC up to 0.84, text 0.895, stripes 1
-    area_mm2: float = 25.0  # of ridges, with the mask's rim of a ridge; FVC from 30; 4 x 4 mm measure 21
+    straightest: float = 0.985  # whatever the evidence; fingertips of 50 mm2 up to 0.974, drawn wood 0.995
+    area_mm2: float = 25.0  # of ridges, with the mask's rim of a ridge; FVC from 30; 4 x 4 mm measure 21. The
+    # share of ridges counts in proportion on less: two blocks of stripes are no witness
     partial_mm2: float = 60.0  # of ridges; a quarter of a plain print (FVC median 140 to 210)
     clear_share: float = 0.6  # of the blocks; FVC: 5 % of prints lie below
     contrast: float = 12.0  # grey levels between the 1st and 99th percentile; chosen, 5 % of the range
@@ -122,6 +166,15 @@ class Quality:
         Mean cosine of the doubled angle between the ridges of neighbouring blocks, -1 to 1; 0 for chance.
     minutiae : int
         Those of sufficient quality, or of none stated.
+    evidence : float
+        What the network's minutiae say for a print: each one's quality over one half, 0 to 0.5, times the
+        cosine of the doubled angle between it and the ridges; less by what qualities lack of one half.
+    ppi : float
+        The resolution that was stated, pixels per inch.
+    likely_ppi : int or None
+        Where the ridge period is implausible, the usual resolution at which it is not.
+    rejected : bool
+        Whether the print should not be enrolled.
     """
 
     score: int
@@ -133,16 +186,23 @@ class Quality:
     straightness: float
     flow: float
     minutiae: int
-
-    @property
-    def rejected(self) -> bool:
-        """Whether the print should not be enrolled."""
-        return not REJECTING.isdisjoint(self.reasons)
+    evidence: float
+    ppi: float
+    likely_ppi: int | None
+    rejected: bool
 
     @property
     def advice(self) -> tuple[str, ...]:
         """One sentence for each reason."""
-        return tuple(ADVICE[reason] for reason in self.reasons)
+        return tuple(self._advice(reason) for reason in self.reasons)
+
+    def _advice(self, reason: Reason) -> str:
+        if reason is not Reason.RIDGE_PERIOD_IMPLAUSIBLE or self.likely_ppi is None:
+            return ADVICE[reason]
+        return (
+            f"the ridges are {self.period * self.ppi / PPI:.1f} pixels apart at the stated {self.ppi:g} ppi: "
+            f"the image is likelier of {self.likely_ppi} ppi; state its true resolution"
+        )
 
 
 def assess(
@@ -150,6 +210,8 @@ def assess(
     mask: NDArray[np.bool_],
     template: Template,
     *,
+    ppi: float = PPI,
+    white: bool = False,
     params: QualityParams = PARAMS,
 ) -> Quality:
     """Judge a print.
@@ -161,31 +223,36 @@ def assess(
     mask : ndarray of bool, shape (H, W)
         Its foreground, as `enroll.segment.foreground` gives it.
     template : Template
-        Its minutiae.
+        Its minutiae. The impression of a latent makes the verdict lenient.
+    ppi : float
+        Resolution that was stated of the image before it was brought to 500 ppi.
+    white : bool
+        Whether the ridges were white and the image was inverted, to be said among the reasons.
     params : QualityParams
 
     Returns
     -------
     Quality
     """
-    ridges = _ridges(pixels, mask, params)
-    area = float(mask.sum()) * (25.4 / PPI) ** 2
-    usable = (template.quality >= params.minutia_quality) | (template.quality == 0)
-    count = int(usable.sum())
-    reasons = _reasons(pixels, mask, ridges, area=area, minutiae=count, params=params)
-    score = _score(ridges, area, count, params)
-    if not REJECTING.isdisjoint(reasons):
-        score = min(score, params.rejected_score)
+    found = _found(pixels, mask, template, params)
+    reasons = (*found.reasons, Reason.WHITE_RIDGES) if white else found.reasons
+    rejecting = REJECTING_LATENTS if template.impression in LATENTS else REJECTING
+    rejected = not rejecting.isdisjoint(reasons)
+    score = _score(found, params)
     return Quality(
-        score,
+        min(score, params.rejected_score) if rejected else score,
         reasons,
-        area_mm2=round(area, 2),
-        ridge_mm2=round(area * ridges.share, 2),
-        minutiae=count,
-        period=round(ridges.period, 2),
-        clarity=round(ridges.clarity, 3),
-        straightness=round(ridges.straightness, 3),
-        flow=round(ridges.flow, 3),
+        area_mm2=round(found.area, 2),
+        ridge_mm2=round(found.area * found.ridges.share, 2),
+        minutiae=found.minutiae,
+        period=round(found.ridges.period, 2),
+        clarity=round(found.ridges.clarity, 3),
+        straightness=round(found.ridges.straightness, 3),
+        flow=round(found.ridges.flow, 3),
+        evidence=round(found.evidence, 2),
+        ppi=ppi,
+        likely_ppi=_likely_ppi(found.ridges.period, ppi, params),
+        rejected=rejected,
     )
 
 
@@ -272,35 +339,66 @@ def _peaks(
     return strongest / np.maximum(total, 1e-3), y.ravel()[best], x.ravel()[best]
 
 
-def _reasons(
-    pixels: NDArray[np.uint8],
-    mask: NDArray[np.bool_],
-    ridges: _Ridges,
-    *,
-    area: float,
-    minutiae: int,
-    params: QualityParams,
-) -> tuple[Reason, ...]:
-    low, high = np.percentile(pixels, (1, 99))
-    if not mask.any() and high - low < params.contrast:
-        return (Reason.BLANK,)
-    found = set()
-    if ridges.share < params.ridged:
-        other = _fits_elsewhere(pixels, mask, params)
-        found.add(Reason.RIDGE_PERIOD_IMPLAUSIBLE if other else Reason.NO_RIDGES)
-    else:
-        found |= _ridge_reasons(ridges, area, params)
-    if minutiae < params.minutiae:
+class _Found(NamedTuple):
+    """What a print shows, and the reasons that follow."""
+
+    ridges: _Ridges
+    evidence: float
+    area: float
+    minutiae: int
+    reasons: tuple[Reason, ...]
+
+
+def _found(
+    pixels: NDArray[np.uint8], mask: NDArray[np.bool_], template: Template, params: QualityParams
+) -> _Found:
+    ridges, evidence = _ridges(pixels, mask, params), _evidence(pixels, template, params)
+    area = float(mask.sum()) * (25.4 / PPI) ** 2
+    count = int(((template.quality >= params.minutia_quality) | (template.quality == 0)).sum())
+    if not mask.any() and np.ptp(np.percentile(pixels, (1, 99))) < params.contrast:
+        return _Found(ridges, evidence, area, count, (Reason.BLANK,))
+    other = _at_another_size(pixels, params) if ridges.share < params.clear_share else None
+    wrong_size = other is not None and not _plausible(other.period, params)
+    if other is not None and (wrong_size or ridges.share < params.ridged):
+        ridges = other  # a right period: noise hid the ridges at full size
+    found = _ridge_reasons(ridges, evidence, area, params)
+    found = {Reason.RIDGE_PERIOD_IMPLAUSIBLE} if wrong_size else found
+    if count < params.minutiae:
         found.add(Reason.TOO_FEW_MINUTIAE)
-    return tuple(reason for reason in Reason if reason in found)
+    reasons = tuple(reason for reason in Reason if reason in found)
+    return _Found(ridges, evidence, area, count, reasons)
 
 
-def _ridge_reasons(ridges: _Ridges, area: float, params: QualityParams) -> set[Reason]:
-    """Reasons of a print that shows ridges."""
+def _evidence(pixels: NDArray[np.uint8], template: Template, params: QualityParams) -> float:
+    """Weigh what the minutiae say for a print; see `Quality`. One of no stated quality says nothing."""
+    over = template.quality.astype(np.float64) / 100 - params.doubtful
+    over[template.quality < params.minutia_quality] = 0
+    x, y = template.xy.T.astype(np.int64)
+    along = np.cos(_double_directions(pixels, params)[y, x] - 2 * template.angle)
+    return float(np.where(over > 0, over * along, over).sum())
+
+
+def _double_directions(pixels: NDArray[np.uint8], params: QualityParams) -> NDArray[np.float32]:
+    """Twice the ridges' direction, counter-clockwise as seen, radians; float32 (H, W)."""
+    grey = cv2.GaussianBlur(pixels.astype(np.float32), (0, 0), params.gradient)
+    x, y = cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1)
+    difference = cv2.GaussianBlur(x * x - y * y, (0, 0), params.along)
+    product = cv2.GaussianBlur(2 * x * y, (0, 0), params.along)
+    return np.asarray(np.arctan2(product, -difference), np.float32)
+
+
+def _ridge_reasons(ridges: _Ridges, evidence: float, area: float, params: QualityParams) -> set[Reason]:
+    """Reasons of an image that is not blank."""
     ridge_mm2 = ridges.share * area
+    seen = ridges.share / params.ridged * min(1.0, ridge_mm2 / params.area_mm2)
+    if seen + max(-1.0, evidence / params.evidence) < 1:  # no doubt outweighs ridges on half of the blocks
+        return {Reason.NO_RIDGES}
+    odd = ridges.straightness > params.straight or ridges.flow < params.flow
+    in_vain = (odd and evidence < params.evidence) or ridges.straightness > params.straightest
+    plain = ridges.share >= params.ridged  # of fewer blocks neither flow nor period tell
     tests = {
-        Reason.NOT_A_PRINT: ridges.straightness > params.straight or ridges.flow < params.flow,
-        Reason.RIDGE_PERIOD_IMPLAUSIBLE: not params.median_low <= ridges.period <= params.median_high,
+        Reason.NOT_A_PRINT: plain and in_vain,
+        Reason.RIDGE_PERIOD_IMPLAUSIBLE: plain and not _plausible(ridges.period, params),
         Reason.TOO_SMALL_AREA: ridge_mm2 < params.area_mm2,
         Reason.PARTIAL: params.area_mm2 <= ridge_mm2 < params.partial_mm2,
         Reason.LOW_CLARITY: ridges.share < params.clear_share,
@@ -308,33 +406,40 @@ def _ridge_reasons(ridges: _Ridges, area: float, params: QualityParams) -> set[R
     return {reason for reason, true in tests.items() if true}
 
 
-def _fits_elsewhere(pixels: NDArray[np.uint8], mask: NDArray[np.bool_], params: QualityParams) -> bool:
-    """Whether the image is a print at half or double its size: then its resolution is stated wrong."""
-    return _fits(_halved(pixels), mask[:-1:2, :-1:2], params) or (
-        pixels.size < params.doubled
-        and _fits(ndimage.zoom(pixels, 2, order=1), mask.repeat(2, axis=0).repeat(2, axis=1), params)
-    )
+def _plausible(period: float, params: QualityParams) -> bool:
+    return params.median_low <= period <= params.median_high
 
 
-def _fits(pixels: NDArray[np.uint8], mask: NDArray[np.bool_], params: QualityParams) -> bool:
-    ridges = _ridges(pixels, mask, params)
-    plain = ridges.share > params.ridged_elsewhere and ridges.flow > params.flow
-    return plain and ridges.straightness < params.straight
+def _likely_ppi(period: float, ppi: float, params: QualityParams) -> int | None:
+    """Return the usual resolution at which the period is most usual; None where the one stated will do."""
+    if not period or _plausible(period, params):
+        return None
+    best = min(params.usual_ppi, key=lambda usual: abs(np.log(period * ppi / usual / params.usual_period)))
+    return best if _plausible(period * ppi / best, params) else None
 
 
-def _halved(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    height, width = (side // 2 for side in pixels.shape)
-    cells = pixels[: 2 * height, : 2 * width].reshape(height, 2, width, 2)
-    return np.asarray(cells.mean(axis=(1, 3)), np.uint8)
+def _at_another_size(pixels: NDArray[np.uint8], params: QualityParams) -> _Ridges | None:
+    """Return the ridges of what is a print at another size only, their period at 500 ppi; None for none."""
+    for scale in (0.5, 0.25, 2.0):
+        if scale > 1 and pixels.size >= params.doubled:
+            continue
+        method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        scaled = np.asarray(cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=method), np.uint8)
+        ridges = _ridges(scaled, foreground(scaled), params)
+        plain = ridges.share > params.ridged_elsewhere and ridges.flow > params.flow
+        if plain and ridges.straightness < params.straight:
+            return ridges._replace(period=ridges.period / scale)
+    return None
 
 
-def _score(ridges: _Ridges, area: float, minutiae: int, params: QualityParams) -> int:
+def _score(found: _Found, params: QualityParams) -> int:
     """Geometric mean of how near area, clarity, evenness and minutiae come to full marks."""
+    ridges = found.ridges
     marks = (
-        ridges.share * area / params.full_area_mm2,
+        ridges.share * found.area / params.full_area_mm2,
         (ridges.clarity - params.peak) / (params.full_peak - params.peak),
         ridges.share,
-        minutiae / params.full_minutiae,
+        found.minutiae / params.full_minutiae,
     )
     product = float(np.prod([min(1.0, max(0.0, mark)) for mark in marks]))
     return round(float(100 * product ** (1 / len(marks))))
