@@ -15,7 +15,18 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
-from benchmarks import calibration, datasets, extraction, identification, report, runner, systems
+from benchmarks import (
+    ablation,
+    calibration,
+    datasets,
+    extraction,
+    fusion,
+    identification,
+    invariance,
+    report,
+    runner,
+    systems,
+)
 from matcher import search
 from matcher.errors import PapilarError
 
@@ -44,13 +55,16 @@ Out = Annotated[Path, typer.Option(help="Results folder.")]
 Ppi = Annotated[float | None, typer.Option(help="Pixels per inch, over what is known.")]
 
 
+DEFAULT = ",".join(systems.SYSTEMS)
+
+
 @runs.command()
 def fvc(
     *,
     data: Data,
     out: Out,
     ppi: Ppi = None,
-    names: Annotated[str, typer.Option("--systems", help="Systems, separated by commas.")] = "papilar,nbis",
+    names: Annotated[str, typer.Option("--systems", help="Systems, separated by commas.")] = DEFAULT,
     command: Annotated[
         list[str] | None, typer.Option(help="NAME=COMMAND or NAME:iso=COMMAND: one more system.")
     ] = None,
@@ -81,6 +95,32 @@ def extraction_(
         typer.echo(f"{summary.prints} prints: now python -m benchmarks report {out}")
 
 
+@runs.command("ablation")
+def ablation_(*, data: Data, out: Out, ppi: Ppi = None) -> None:
+    """Measure what each part of the comparison gives, and what it costs."""
+    with errors():
+        ablation.run(_load(data, ppi), out, track=_track)
+        typer.echo(f"wrote {out / ablation.FILE}")
+
+
+@runs.command("invariance")
+def invariance_(
+    *,
+    data: Data,
+    out: Out,
+    ppi: Ppi = None,
+    fingers: Annotated[int, typer.Option(min=1, help="Fingers of each set that are probes.")] = 5,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the sample and the bootstrap.")] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Threads.")] = os.cpu_count() or 1,
+) -> None:
+    """Turn prints by any angle, shift them by a third, and measure what they lose."""
+    with errors():
+        sample = invariance.Sample(fingers=fingers, seed=seed)
+        figures = invariance.run(_load(data, ppi), out, sample=sample, workers=workers, track=_track)
+        _console().print(invariance.table(figures))
+        typer.echo(f"wrote {out / invariance.FILE}")
+
+
 @runs.command()
 def identify(
     *,
@@ -101,15 +141,36 @@ def identify(
 @app.command()
 def calibrate(
     *,
-    scores: Annotated[Path, typer.Option(help="Results folder of `run fvc` with system papilar.")],
+    scores: Annotated[
+        Path, typer.Option(help="Results folder of `run fvc`, systems papilar and papilar-iso.")
+    ],
     out: Annotated[Path, typer.Option(help="File for the calibration.")] = Path("matcher/calibration.json"),
     name: Annotated[str, typer.Option(help="Beginning of its id; a hash of the scores follows.")] = "fvc",
 ) -> None:
-    """Fit the calibration to a run's raw scores, and measure it on left-out sets."""
+    """Fit the calibration to a run's evidence, and measure it on left-out sets."""
     with errors():
-        fitted = calibration.calibrate(calibration.load(scores), name=name)
-        calibration.save(fitted, scores, out)
+        runs = calibration.load(scores)
+        fitted = calibration.calibrate(runs, name=name)
+        calibration.save(fitted, runs, scores, out)
         typer.echo(f"{out}: {fitted['calibration']['id']}; see python -m benchmarks report {scores}")
+
+
+@app.command()
+def fuse(
+    *,
+    scores: Annotated[Path, typer.Option(help="Results folder of `run fvc` with system papilar.")],
+    data: Annotated[
+        Path | None, typer.Option(help="The prints: search for swapped fingers among them too.")
+    ] = None,
+    pairings: Annotated[int, typer.Option(min=1, help="How often persons are made up.")] = 8,
+    replicates: Annotated[int, typer.Option(min=0, help="Bootstrap replicates.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of pairings and bootstrap.")] = 0,
+) -> None:
+    """Measure several fingers, several impressions and swapped fingers on made-up persons."""
+    with errors():
+        sets = () if data is None else _load(data, None)
+        fusion.run(scores, sets, pairings=pairings, replicates=replicates, seed=seed, track=_track)
+        typer.echo(f"wrote {scores / fusion.FILE}")
 
 
 @app.command("report")
@@ -124,7 +185,7 @@ def report_(
         figures = report.measure(results, replicates=replicates, seed=seed)
         if json_file is not None:
             runner.write_atomic(json_file, runner.dumps(figures))
-        console = Console() if sys.stdout.isatty() else Console(width=160)
+        console = _console()
         for table in report.tables(figures):
             console.print(table)
         for path in report.plot(report.load(results), results):
@@ -143,6 +204,10 @@ def download(
     with errors():
         for each in downloads.NAMES if name == "all" else (name,):
             typer.echo(f"{each}: {downloads.download(each, into, check_digest=digest)}")
+
+
+def _console() -> Console:
+    return Console() if sys.stdout.isatty() else Console(width=160)
 
 
 def _load(data: Path, ppi: float | None) -> tuple[datasets.PrintSet, ...]:

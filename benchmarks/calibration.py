@@ -1,9 +1,10 @@
-"""Calibrate: fit what turns raw scores into log10 likelihood ratios, and measure how honest it is.
+"""Calibrate: fit what turns evidence into log10 likelihood ratios, and measure how honest it is.
 
-The fit is over the raw scores of a run (`raw.csv`), all sets together; see `matcher.calibration` for the
-model. The likelihood ratio's line is a logistic regression in which mated and non-mated pairs weigh the same
+The fit is over the evidence of a run (`evidence.csv`), all sets together; see `matcher.calibration` for the
+model. The likelihood ratio is a logistic regression in which mated and non-mated pairs weigh the same
 whatever their numbers, so that no prior enters. The tail is the exponential that has the mean excess of the
-non-mated scores over their 99th percentile.
+non-mated ratios over their 99th percentile. There are two fits: of prints with their ridge descriptions
+(system papilar), and of minutiae alone (system papilar-iso).
 
 A fit cannot be judged on what it was fitted to. So each set is also scored by a fit to the other sets alone
 (`left_out`), and on it are measured
@@ -13,7 +14,9 @@ A fit cannot be judged on what it was fitted to. So each set is also scored by a
   left-out set itself: what remains is discrimination, and Cllr - Cllr_min is the loss of calibration;
 - the share of non-mated pairs over the threshold that the fit states for a false-match rate.
 
-Pairs of a print that failed to enrol have no ratio and take no part.
+Pairs of a print that failed to enrol have no ratio and take no part in these. The left-out ratios of all
+pairs are also kept as scores of a system of their own (`papilar-left-out`), so that the report gives their
+error rates with intervals: those are the figures to quote.
 
 References
 ----------
@@ -24,9 +27,10 @@ References
 
 import csv
 import hashlib
+import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,14 +40,17 @@ from scipy.optimize import isotonic_regression, minimize
 from scipy.special import expit
 
 from benchmarks.datasets import natural
-from benchmarks.runner import dumps, write_atomic
-from matcher.calibration import Calibration
+from benchmarks.runner import EVIDENCE, FAILED, dumps, write_atomic
+from matcher.calibration import LOWEST, Calibration, Evidence, Model, Term
 from matcher.errors import InvalidInput
 
 Floats = NDArray[np.float64]
 
 REPORT = "calibration-report.json"
 """Name of the report in the results folder."""
+
+LEFT_OUT = "left-out"
+"""What is added to a system's name for its left-out scores."""
 
 TAIL_RATE = 0.01
 RATES = (1e-2, 1e-3)
@@ -54,12 +61,31 @@ DIGITS = 6
 """Significant digits of the fitted numbers: far finer than their uncertainty."""
 
 
-class RawScores(NamedTuple):
-    """Raw scores of one set, without the pairs of prints that failed to enrol; `digest` is of all."""
+class Kind(NamedTuple):
+    """One of the two models: whose evidence it is fitted to, and which parts of that it weighs."""
 
-    mated: Floats
-    nonmated: Floats
-    failed: int
+    system: str
+    terms: tuple[str, ...]
+
+
+KINDS = {
+    "ridges": Kind("papilar", ("structure", "share", "ridges")),
+    "minutiae": Kind("papilar-iso", ("structure", "share")),
+}
+"""By the field of `Calibration`. What each part gives is measured by `ablation`."""
+
+
+class Observed(NamedTuple):
+    """Evidence of one set, (n, 4) in the order of `Evidence`, in the order of its file.
+
+    `failed` says of which pairs a print failed to enrol; `names` are the file's first columns, `digest` is
+    that of its bytes.
+    """
+
+    values: Floats
+    mated: NDArray[np.bool_]
+    failed: NDArray[np.bool_]
+    names: list[tuple[str, str]]
     digest: str
 
 
@@ -70,63 +96,81 @@ class Ratios(NamedTuple):
     nonmated: Floats
 
 
-def load(results: Path, system: str = "papilar") -> dict[str, RawScores]:
-    """Read the raw scores of every set of a run.
+Runs = Mapping[str, Mapping[str, Observed]]
+"""By the name of the kind, then of the set."""
+
+
+def load(results: Path) -> dict[str, dict[str, Observed]]:
+    """Read the evidence of every set of a run, of both kinds.
 
     Raises
     ------
     InvalidInput
-        There are none, or a file is not its run's.
+        There is none of a kind, or a file is not its run's.
     """
+    return {name: load_system(results, kind.system) for name, kind in KINDS.items()}
+
+
+def load_system(results: Path, system: str) -> dict[str, Observed]:
+    """Read the evidence of every set of a run of one system."""
     paths = sorted(results.glob(f"*/{system}/run.json"), key=lambda path: natural(str(path)))
     found = {path.parent.parent.name: _load(path.parent) for path in paths}
     if not found:
+        systems = ",".join(kind.system for kind in KINDS.values())
         raise InvalidInput(
-            f"no scores of {system} in {results}", remedy=f"run fvc with --systems {system} --out {results}"
+            f"no scores of {system} in {results}", remedy=f"run fvc with --systems {systems} --out {results}"
         )
     return found
 
 
-def calibrate(sets: Mapping[str, RawScores], *, name: str) -> dict[str, Any]:
+def calibrate(runs: Runs, *, name: str) -> dict[str, Any]:
     """Fit all sets, and each set's left-out fit.
 
     Parameters
     ----------
-    sets : mapping of str to RawScores
-        At least two.
+    runs : mapping
+        At least two sets of each kind.
     name : str
         Beginning of the calibration's id; a hash of the inputs follows it.
 
     Returns
     -------
     dict
-        `calibration` and `provenance` (what ships), `method`, `left_out` (by set) and `pooled`.
+        `calibration` and `provenance` (what ships), `method`, and by kind `left_out` (by set) and `pooled`.
 
     Raises
     ------
     InvalidInput
-        One set alone, or scores that cannot be fitted.
+        One set alone, or evidence that cannot be fitted.
     """
-    if len(sets) < 2:
-        raise InvalidInput("one set alone", remedy="run two sets or more, so that each can be left out")
-    parts = list(sets.values())
-    fitted = replace(fit(parts), id=f"{name}-{inputs_digest(sets)[:8]}")
-    others = {left: fit([part for name, part in sets.items() if name != left]) for left in sets}
+    models = {kind: fit(list(sets.values()), KINDS[kind].terms) for kind, sets in runs.items()}
+    fitted = Calibration(f"{name}-{inputs_digest(runs)[:8]}", **models)
     return {
         "calibration": asdict(fitted),
-        "provenance": _provenance(sets, name),
+        "provenance": _provenance(runs, name),
         "method": {
             "cllr": "bits",
             "fits": "each set by a fit to the others",
             "failures_to_enrol": "left out",
         },
-        "left_out": {left: _judge_set(sets[left], others[left]) for left in sets},
-        "pooled": _judge_pooled(sets, others),
-    }
+    } | {kind: _judge(sets, left_out(sets, KINDS[kind].terms)) for kind, sets in runs.items()}
 
 
-def save(report: Mapping[str, Any], results: Path, out: Path) -> None:
-    """Write the calibration to `out` and the report into the results folder.
+def left_out(sets: Mapping[str, Observed], terms: Sequence[str]) -> dict[str, Model]:
+    """Return the model for each set that was fitted to the others.
+
+    Raises
+    ------
+    InvalidInput
+        One set alone.
+    """
+    if len(sets) < 2:
+        raise InvalidInput("one set alone", remedy="run two sets or more, so that each can be left out")
+    return {left: fit([part for name, part in sets.items() if name != left], terms) for left in sets}
+
+
+def save(report: Mapping[str, Any], runs: Runs, results: Path, out: Path) -> None:
+    """Write the calibration to `out`, report and left-out scores into the results folder.
 
     Raises
     ------
@@ -135,9 +179,32 @@ def save(report: Mapping[str, Any], results: Path, out: Path) -> None:
     """
     if not out.parent.is_dir():
         raise InvalidInput(f"{out.parent} is no folder", remedy="run in the source tree, or give --out FILE")
+    for kind, sets in runs.items():
+        for name, model in left_out(sets, KINDS[kind].terms).items():
+            _save_left_out(results / name, KINDS[kind].system, sets[name], model)
     write_atomic(results / REPORT, dumps(report))
     shipped = {key: report[key] for key in ("calibration", "provenance")}
     write_atomic(out, json.dumps(shipped, indent=2) + "\n")
+
+
+def _save_left_out(folder: Path, system: str, observed: Observed, model: Model) -> None:
+    """Write a set's left-out scores beside the system that they come from, as a system of their own."""
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["probe", "reference", "mated", "score"])
+    scores = np.where(observed.failed, FAILED, ratios_of(observed.values, model))
+    for names, mated, score in zip(observed.names, observed.mated.tolist(), scores.tolist(), strict=True):
+        writer.writerow([*names, int(mated), repr(score)])
+    content = table.getvalue().encode()
+    about = json.loads((folder / system / "run.json").read_bytes())
+    about.pop("evidence_digest")
+    name = f"{system}-{LEFT_OUT}"
+    about["system"] |= {"name": name, "calibration": "each set by a fit to the others"}
+    target = folder / name
+    target.mkdir(exist_ok=True)
+    write_atomic(target / "scores.csv", content)
+    digest = hashlib.sha256(content).hexdigest()
+    write_atomic(target / "run.json", dumps(about | {"scores_digest": digest}))
 
 
 def load_report(results: Path) -> dict[str, Any] | None:
@@ -157,52 +224,89 @@ def load_report(results: Path) -> dict[str, Any] | None:
     return report
 
 
-def inputs_digest(sets: Mapping[str, RawScores]) -> str:
-    """Return the SHA-256 of the sets' names and raw scores, in hexadecimal."""
-    lines = (f"{name} {part.digest}\n" for name, part in sorted(sets.items()))
+def inputs_digest(runs: Runs) -> str:
+    """Return the SHA-256 of the sets' names and evidence, in hexadecimal."""
+    lines = (
+        f"{kind} {name} {part.digest}\n"
+        for kind, sets in sorted(runs.items())
+        for name, part in sorted(sets.items())
+    )
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def fit(parts: Sequence[RawScores]) -> Calibration:
-    """Fit the line and the tail to several sets together; the id is left empty.
+def fit(parts: Sequence[Observed], terms: Sequence[str]) -> Model:
+    """Fit the weights and the tail to several sets together.
+
+    Each term is neutral in the middle of its two classes; what the intercept leaves goes to the first. Pairs
+    of which a term is missing, as two prints that no motion lays on each other, take no part.
 
     Raises
     ------
     InvalidInput
-        Too few scores, or no overlap of mated and non-mated ones: no line is the best then.
+        Too few scores, or no overlap of mated and non-mated ones: no weights are the best then.
     """
-    mated = np.concatenate([part.mated for part in parts])
-    nonmated = np.concatenate([part.nonmated for part in parts])
-    if len(nonmated) < 1 / TAIL_RATE or not len(mated) or mated.min() > nonmated.max():
-        raise InvalidInput(
-            f"{len(mated)} mated and {len(nonmated)} non-mated scores that cannot be fitted",
-            remedy=f"run more prints: {1 / TAIL_RATE:.0f} non-mated pairs and some overlap are needed",
-        )
-    slope, intercept = logistic(mated, nonmated)
+    columns = [Evidence._fields.index(term) for term in terms]
+    values = np.concatenate([part.values[~part.failed][:, columns] for part in parts])
+    mated = np.concatenate([part.mated[~part.failed] for part in parts])
+    known = np.isfinite(values).all(axis=1)
+    values, mated = values[known], mated[known]
+    if (~mated).sum() < 1 / TAIL_RATE or not mated.any():
+        raise _unfit(mated)
+    weights, intercept = logistic(values[mated], values[~mated])
+    stated = values @ weights + intercept
+    if stated[mated].min() > stated[~mated].max():
+        raise _unfit(mated)
+    weights, intercept = weights / np.log(10), intercept / np.log(10)
+    neutral = (values[mated].mean(axis=0) + values[~mated].mean(axis=0)) / 2
+    neutral[0] -= (intercept + weights @ neutral) / weights[0]
+    nonmated = stated[~mated] / np.log(10)
     start = float(np.quantile(nonmated, 1 - TAIL_RATE))
     excess = float((nonmated[nonmated > start] - start).mean())
-    numbers = (slope / np.log(10), intercept / np.log(10), start, TAIL_RATE, excess)
-    return Calibration("", *(float(f"{number:.{DIGITS}g}") for number in numbers))
+    found = {term: Term(_rounded(a), _rounded(b)) for term, a, b in zip(terms, weights, neutral, strict=True)}
+    return Model(found, _rounded(start), TAIL_RATE, _rounded(excess))
 
 
-def logistic(mated: Floats, nonmated: Floats) -> tuple[float, float]:
-    """Return slope a and intercept b of the natural log likelihood ratio of a score x.
+def _rounded(number: float) -> float:
+    return float(f"{number:.{DIGITS}g}")
 
-    They minimise mean ln(1 + exp(-(a x + b))) over mated + mean ln(1 + exp(a x + b)) over non-mated: both
+
+def _unfit(mated: NDArray[np.bool_]) -> InvalidInput:
+    return InvalidInput(
+        f"{mated.sum()} mated and {(~mated).sum()} non-mated scores that cannot be fitted",
+        remedy=f"run more prints: {1 / TAIL_RATE:.0f} non-mated pairs and some overlap are needed",
+    )
+
+
+def logistic(mated: Floats, nonmated: Floats) -> tuple[Floats, float]:
+    """Return weights a (k,) and intercept b of the natural log likelihood ratio a . x + b of values x (n, k).
+
+    They minimise mean ln(1 + exp(-(a . x + b))) over mated + mean ln(1 + exp(a . x + b)) over non-mated: both
     classes weigh the same, so that the log odds are the log likelihood ratio.
     """
-    centre, spread = nonmated.mean(), nonmated.std() or 1.0
+    centre, spread = nonmated.mean(axis=0), nonmated.std(axis=0)
+    spread = np.where(spread > 0, spread, 1.0)
     m, n = (mated - centre) / spread, (nonmated - centre) / spread
 
     def cost(line: Floats) -> tuple[float, Floats]:
-        a, b = line
-        wrong_m, wrong_n = expit(-(a * m + b)), expit(a * n + b)
-        value = np.logaddexp(0, -(a * m + b)).mean() + np.logaddexp(0, a * n + b).mean()
-        slope = (wrong_n * n).mean() - (wrong_m * m).mean()
-        return float(value), np.asarray([slope, wrong_n.mean() - wrong_m.mean()])
+        a, b = line[:-1], line[-1]
+        of_m, of_n = m @ a + b, n @ a + b
+        wrong_m, wrong_n = expit(-of_m), expit(of_n)
+        value = np.logaddexp(0, -of_m).mean() + np.logaddexp(0, of_n).mean()
+        slope = (wrong_n @ n) / len(n) - (wrong_m @ m) / len(m)
+        return float(value), np.append(slope, wrong_n.mean() - wrong_m.mean())
 
-    a, b = minimize(cost, np.asarray([1.0, 0.0]), jac=True, method="BFGS", options={"gtol": 1e-9}).x
-    return float(a / spread), float(b - a * centre / spread)
+    start = np.append(np.ones(m.shape[1]), 0.0)
+    found = minimize(cost, start, jac=True, method="BFGS", options={"gtol": 1e-9}).x
+    a = found[:-1] / spread
+    return a, float(found[-1] - a @ centre)
+
+
+def ratios_of(values: Floats, model: Model) -> Floats:
+    """Return the ratios that a model states for evidence (n, 4); `LOWEST` where a term is missing."""
+    total = np.zeros(len(values))
+    for name, term in model.terms.items():
+        total += term.weight * (values[:, Evidence._fields.index(name)] - term.neutral)
+    return np.fmax(LOWEST, total)
 
 
 def cllr(ratios: Ratios) -> float:
@@ -226,27 +330,31 @@ def cllr_min(ratios: Ratios) -> float:
     return abs(float((weight[order] * np.log2(right)).sum()))
 
 
-def state(scores: RawScores, fitted: Calibration) -> Ratios:
-    """Return the ratios that a calibration states for raw scores."""
-    return Ratios(*(np.asarray([fitted.llr(x) for x in part.tolist()]) for part in scores[:2]))
+def state(observed: Observed, model: Model) -> Ratios:
+    """Return the ratios that a model states for a set, without those of prints that failed to enrol."""
+    ratios, kept = ratios_of(observed.values, model), ~observed.failed
+    return Ratios(ratios[observed.mated & kept], ratios[~observed.mated & kept])
 
 
-def _judge_set(scores: RawScores, fitted: Calibration) -> dict[str, Any]:
-    ratios = state(scores, fitted)
-    rates = [_observe(rate, [_above(ratios, fitted.threshold(rate))]) for rate in RATES]
-    numbers = {key: value for key, value in asdict(fitted).items() if key != "id"}
-    return _costs(ratios) | {"failed": scores.failed, "thresholds": rates, "fit": numbers}
-
-
-def _judge_pooled(sets: Mapping[str, RawScores], fits: Mapping[str, Calibration]) -> dict[str, Any]:
-    """Judge all left-out sets together, each pair by the ratio and threshold of the fit that never saw it."""
-    stated = {name: state(sets[name], fits[name]) for name in sets}
-    ratios = Ratios(*(np.concatenate(parts) for parts in zip(*stated.values(), strict=True)))
+def _judge(sets: Mapping[str, Observed], models: Mapping[str, Model]) -> dict[str, Any]:
+    """Judge each left-out set, and all together, each pair by the model and threshold that never saw it."""
+    stated = {name: state(sets[name], models[name]) for name in sets}
+    pooled = Ratios(*(np.concatenate(parts) for parts in zip(*stated.values(), strict=True)))
     rates = [
-        _observe(rate, [_above(stated[name], fits[name].threshold(rate)) for name in sets])
+        _observe(rate, [_above(stated[name], models[name].threshold(rate)) for name in sets])
         for rate in POOLED_RATES
     ]
-    return _costs(ratios) | {"failed": sum(part.failed for part in sets.values()), "thresholds": rates}
+    failed = sum(int(part.failed.sum()) for part in sets.values())
+    return {
+        "left_out": {name: _judge_set(sets[name], stated[name], models[name]) for name in sets},
+        "pooled": _costs(pooled) | {"failed": failed, "thresholds": rates},
+    }
+
+
+def _judge_set(observed: Observed, ratios: Ratios, model: Model) -> dict[str, Any]:
+    rates = [_observe(rate, [_above(ratios, model.threshold(rate))]) for rate in RATES]
+    failed = int(observed.failed.sum())
+    return _costs(ratios) | {"failed": failed, "thresholds": rates, "fit": asdict(model)}
 
 
 def _costs(ratios: Ratios) -> dict[str, Any]:
@@ -268,30 +376,34 @@ def _observe(
     }
 
 
-def _provenance(sets: Mapping[str, RawScores], name: str) -> dict[str, Any]:
+def _provenance(runs: Runs, name: str) -> dict[str, Any]:
     return {
         "description": "Logistic regression with both classes of equal weight; exponential tail over the "
         "99th percentile of the non-mated pairs. Every pair of impressions of a set, sets not mixed.",
         "command": f"python -m benchmarks calibrate --scores RESULTS --name {name}",
-        "inputs_sha256": inputs_digest(sets),
-        "sets": {
-            each: {"mated": len(part.mated), "nonmated": len(part.nonmated), "failed": part.failed}
-            for each, part in sets.items()
-        },
+        "inputs_sha256": inputs_digest(runs),
+        "sets": {kind: {each: _counts(part) for each, part in sets.items()} for kind, sets in runs.items()},
     }
 
 
-def _load(folder: Path) -> RawScores:
+def _counts(part: Observed) -> dict[str, int]:
+    kept = ~part.failed
+    mated, nonmated = (int((which & kept).sum()) for which in (part.mated, ~part.mated))
+    return {"mated": mated, "nonmated": nonmated, "failed": int(part.failed.sum())}
+
+
+def _load(folder: Path) -> Observed:
     try:
-        content = (folder / "raw.csv").read_bytes()
-        wanted = json.loads((folder / "run.json").read_bytes()).get("raw_digest")
+        content = (folder / EVIDENCE).read_bytes()
+        wanted = json.loads((folder / "run.json").read_bytes()).get("evidence_digest")
     except (OSError, ValueError, AttributeError):
         content, wanted = b"", None
     digest = hashlib.sha256(content).hexdigest()
     if digest != wanted:
-        raise InvalidInput(f"{folder} has no raw.csv of its run", remedy="run the set and system again")
+        raise InvalidInput(f"{folder} has no {EVIDENCE} of its run", remedy="run the set and system again")
     rows = list(csv.DictReader(content.decode().splitlines()))
-    score = np.asarray([float(row["raw_score"]) for row in rows])
+    values = [[float(row[field] or "nan") for field in Evidence._fields] for row in rows]
+    evidence = np.asarray(values, np.float64).reshape(-1, len(Evidence._fields))
     mated = np.asarray([row["mated"] == "1" for row in rows], bool)
-    known = np.isfinite(score)
-    return RawScores(score[mated & known], score[~mated & known], int((~known).sum()), digest)
+    names = [(row["probe"], row["reference"]) for row in rows]
+    return Observed(evidence, mated, evidence[:, 0] == FAILED, names, digest)

@@ -188,7 +188,7 @@ def tables(figures: Mapping[str, Any]) -> Iterator[Table]:
     if "sets" in figures:
         yield table(figures)
     if "calibration" in figures:
-        yield calibration_table(figures["calibration"])
+        yield from (calibration_table(figures["calibration"], kind) for kind in calibration.KINDS)
     for section in figures.get("identification", {}).values():
         yield identification_table(section)
     if "extraction" in figures:
@@ -209,12 +209,13 @@ def table(report: Mapping[str, Any]) -> Table:
     return grid
 
 
-def calibration_table(section: Mapping[str, Any]) -> Table:
+def calibration_table(report: Mapping[str, Any], kind: str) -> Table:
     """Lay out what was measured of each set by the calibration fitted to the others."""
+    section = report[kind]
     rates = [each["stated_fmr"] for each in section["pooled"]["thresholds"]]
     headings = [f"FMR, stated {rate:g}" for rate in rates]
     grid = _grid(
-        f"Calibration {section['calibration']['id']}: each set by a fit to the others",
+        f"Calibration {report['calibration']['id']}, {kind}: each set by a fit to the others",
         ["set", "mated", "non-mated", "Cllr bits", "Cllr_min", *headings],
     )
     for name, entry in {**section["left_out"], "pooled": section["pooled"]}.items():

@@ -4,7 +4,8 @@ What lies in the results folder::
 
     environment.json               machine and versions of the latest run
     <set>/<system>/scores.csv      probe,reference,mated,score: every unordered pair once
-    <set>/<system>/raw.csv         probe,reference,mated,raw_score: for `calibrate`, where the system has them
+    <set>/<system>/evidence.csv    probe,reference,mated and the fields of `Evidence`: for `calibrate`, where
+                                   the system has it
     <set>/<system>/run.json        resolution, failures to enrol, times, digests of the scores, environment
 
 A print that failed to enrol scores minus infinity against every other. Each file is written beside its
@@ -31,12 +32,18 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from benchmarks.datasets import Print, PrintSet, digest
-from benchmarks.systems import RawSystem, System
+from benchmarks.systems import EvidentSystem, System
 from enroll.errors import ResolutionImplausible, ResolutionUnknown
+from matcher.compare import Evidence
 from matcher.errors import InvalidInput
 
 FAILED = -math.inf
 """Score of a pair in which a print failed to enrol."""
+
+EVIDENCE = "evidence.csv"
+
+NO_EVIDENCE = Evidence(FAILED, 0.0, 0.0, None)
+"""Evidence of such a pair."""
 
 PACKAGES = (
     "papilar", "faiss-cpu", "matplotlib", "nbis-py", "numba", "numpy", "onnxruntime",
@@ -62,11 +69,11 @@ class Extracted(NamedTuple):
 class Compared(NamedTuple):
     """Scores of the pairs in the order of `pairs`, and the seconds of each that was computed.
 
-    `raw` holds their uncalibrated scores; it is empty where the system has none.
+    `evidence` holds what they were calibrated from; it is empty where the system cannot tell.
     """
 
     scores: list[float]
-    raw: list[float]
+    evidence: list[Evidence]
     seconds: list[float]
 
 
@@ -202,7 +209,7 @@ def _compare_all(
 
 def _compare_row(each: PrintSet, extracted: list[Extracted], i: int, system: System) -> Compared:
     row, clock = Compared([], [], []), _clock(system)
-    raw = system.raw if isinstance(system, RawSystem) else None
+    evidence = system.evidence if isinstance(system, EvidentSystem) else None
     for j in range(i + 1, len(extracted)):
         probe, reference = extracted[i], extracted[j]
         failed = probe.failure or reference.failure
@@ -212,8 +219,8 @@ def _compare_row(each: PrintSet, extracted: list[Extracted], i: int, system: Sys
             started = clock()
             row.scores.append(float(system.compare(probe.prepared, reference.prepared)))
             row.seconds.append(clock() - started)
-        if raw is not None:
-            row.raw.append(FAILED if failed else raw(probe.prepared, reference.prepared))
+        if evidence is not None:
+            row.evidence.append(NO_EVIDENCE if failed else evidence(probe.prepared, reference.prepared))
         if math.isnan(row.scores[-1]):
             raise RuntimeError(f"{system.name} scored {each.prints[i].name}, {each.prints[j].name} as NaN")
     return row
@@ -261,24 +268,25 @@ def _spread(seconds: list[float]) -> dict[str, float | int | None]:
 
 
 def _save(folder: Path, prints: Sequence[Print], compared: Compared, about: dict[str, Any]) -> None:
-    content = _table(prints, "score", compared.scores)
+    content = _table(prints, ["score"], [[repr(score)] for score in compared.scores])
     digests = {"scores_digest": hashlib.sha256(content).hexdigest()}
     write_atomic(folder / "scores.csv", content)
-    if compared.raw:
-        content = _table(prints, "raw_score", compared.raw)
-        digests["raw_digest"] = hashlib.sha256(content).hexdigest()
-        write_atomic(folder / "raw.csv", content)
+    if compared.evidence:
+        rows = [["" if value is None else repr(value) for value in one] for one in compared.evidence]
+        content = _table(prints, Evidence._fields, rows)
+        digests["evidence_digest"] = hashlib.sha256(content).hexdigest()
+        write_atomic(folder / EVIDENCE, content)
     write_atomic(folder / "run.json", dumps(about | digests))
 
 
-def _table(prints: Sequence[Print], column: str, scores: Sequence[float]) -> bytes:
-    """Return the CSV of a score of every pair; the shortest digits that give the same float again."""
+def _table(prints: Sequence[Print], columns: Sequence[str], rows: Sequence[Sequence[str]]) -> bytes:
+    """Return the CSV of some values of every pair; floats with the shortest digits that give them again."""
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["probe", "reference", "mated", column])
-    for (i, j), score in zip(pairs(len(prints)), scores, strict=True):
+    writer.writerow(["probe", "reference", "mated", *columns])
+    for (i, j), row in zip(pairs(len(prints)), rows, strict=True):
         mated = int(prints[i].finger == prints[j].finger)
-        writer.writerow([prints[i].name, prints[j].name, mated, repr(score)])
+        writer.writerow([prints[i].name, prints[j].name, mated, *row])
     return table.getvalue().encode()
 
 

@@ -16,8 +16,8 @@ from typing import Any, Protocol, runtime_checkable
 from enroll.image import encode_png, read_image, resample
 from enroll.pipeline import extract
 from matcher.calibration import shipped
-from matcher.codecs import encode
-from matcher.compare import prepare, raw_score, score
+from matcher.codecs import decode, encode
+from matcher.compare import Evidence, evidence, prepare, score
 from matcher.errors import InvalidInput
 
 
@@ -63,11 +63,11 @@ class System(Protocol):
 
 
 @runtime_checkable
-class RawSystem(System, Protocol):
+class EvidentSystem(System, Protocol):
     """A matcher whose scores are calibrated, and that can tell what they were calibrated from."""
 
-    def raw(self, probe: Any, reference: Any) -> float:
-        """Return the uncalibrated score of two extracted prints; not timed."""
+    def evidence(self, probe: Any, reference: Any) -> Evidence:
+        """Return what speaks for and against one finger; not timed."""
 
 
 class Papilar:
@@ -93,12 +93,23 @@ class Papilar:
         """Return the log10 likelihood ratio."""
         return score(probe, reference)
 
-    def raw(self, probe: Any, reference: Any) -> float:
-        """Return the score that the calibration is fitted to."""
-        return raw_score(probe, reference)
+    def evidence(self, probe: Any, reference: Any) -> Evidence:
+        """Return what the calibration is fitted to."""
+        return evidence(probe, reference)
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+class PapilarIso(Papilar):
+    """The same through records of ISO/IEC 19794-2:2005: minutiae alone, no ridge description."""
+
+    name = "papilar-iso"
+
+    def extract(self, data: bytes, *, ppi: float | None) -> Any:
+        """Extract, write and read an ISO record, and prepare; None where the pipeline rejects the print."""
+        record = _template(data, ppi)
+        return None if record is None else prepare(decode(record)[0])
 
 
 class Nbis:
@@ -243,7 +254,11 @@ class CommandSystem:
         )
 
 
-SYSTEMS: dict[str, Callable[[], System]] = {"papilar": Papilar, "nbis": Nbis}
+SYSTEMS: dict[str, Callable[[], System]] = {
+    "papilar": Papilar,
+    "papilar-iso": PapilarIso,
+    "nbis": Nbis,
+}
 """The systems that `--systems` can name."""
 
 

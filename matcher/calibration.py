@@ -1,9 +1,10 @@
-"""Raw score -> log10 likelihood ratio; false-match rate -> threshold. `calibration.json` holds the numbers.
+"""Evidence -> log10 likelihood ratio; false-match rate -> threshold. `calibration.json` holds the numbers.
 
-The likelihood ratio is a logistic regression of the raw score (which is a logarithm already). Its tail, from
-which thresholds for rates rarer than the fitting sets can count are taken, is exponential: among impostors
-the excess of the raw score over a high level has the same mean at every level (the mean-excess test of
-extreme-value theory), so the false-match rate falls by a constant factor per unit.
+The likelihood ratio is a logistic regression of the parts of the evidence. There are two: one for prints
+that both have a ridge description, one for minutiae alone. The tail, from which thresholds for rates rarer
+than the fitting sets can count are taken, is exponential: among impostors the excess of the ratio's logarithm
+over a high level has the same mean at every level (the mean-excess test of extreme-value theory), so the
+false-match rate falls by a constant factor per unit.
 
 References
 ----------
@@ -13,42 +14,137 @@ References
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import cache
 from importlib import resources
 from math import exp, log
+from typing import Any, NamedTuple, Self
 
 LOWEST = -3.0
 """Least ratio that is ever stated: a comparison of few minutiae cannot speak louder against."""
 
+YELLOW_FMR, GREEN_FMR = 1e-3, 1e-5
+"""False-match rates of one comparison from which a score is yellow, and green."""
+
+
+class Evidence(NamedTuple):
+    """What one comparison found, before calibration.
+
+    Attributes
+    ----------
+    structure : float
+        Natural logarithm of the mean relaxed worth of the best pairs of cylinders.
+    share : float
+        Matched minutiae over those expected in the common area, by weight: 0 to about 1.
+    matched : float
+        Weight of the matched minutiae. No part of the ratio: it grows with the area in common.
+    ridges : float or None
+        Mean agreement of the ridges over the common area, -1 to 1; None where a description is missing.
+    """
+
+    structure: float
+    share: float
+    matched: float
+    ridges: float | None
+
+
+class Part(NamedTuple):
+    """One part of a score: `name`, what was `measured`, what it `adds` to the log10 likelihood ratio."""
+
+    name: str
+    measured: float
+    adds: float
+
+
+class Band(StrEnum):
+    """Rough reading of a score, for people: what to do next is the examiner's decision."""
+
+    RED = "red"
+    YELLOW = "yellow"
+    GREEN = "green"
+
+
+class Term(NamedTuple):
+    """`weight` (value - `neutral`) is what a part adds, log10."""
+
+    weight: float
+    neutral: float
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """Fitted numbers, log10 likelihood ratios.
+
+    Attributes
+    ----------
+    terms : mapping of str to Term
+        By the name of an `Evidence` field.
+    tail_from, tail_rate, tail_mean : float
+        P(ratio > x | impostor) = tail_rate exp(-(x - tail_from) / tail_mean) for x >= tail_from.
+    """
+
+    terms: Mapping[str, Term]
+    tail_from: float
+    tail_rate: float
+    tail_mean: float
+
+    def parts(self, evidence: Evidence) -> tuple[Part, ...]:
+        """Return what each part of the evidence adds."""
+        measured = ((name, float(getattr(evidence, name)), term) for name, term in self.terms.items())
+        return tuple(
+            Part(name, value, term.weight * (value - term.neutral)) for name, value, term in measured
+        )
+
+    def threshold(self, fmr: float) -> float:
+        """Return the ratio that impostors exceed at the rate `fmr`, which is at most `tail_rate`."""
+        return self.tail_from - self.tail_mean * log(fmr / self.tail_rate)
+
+    def fmr(self, llr: float) -> float:
+        """Return the false-match rate at a threshold; `tail_rate` stands for anything above it."""
+        return self.tail_rate * exp(-max(0.0, llr - self.tail_from) / self.tail_mean)
+
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Fitted numbers, raw scores in natural logarithms.
+    """A fit.
 
     Attributes
     ----------
     id : str
         Names the fit; stated with every score.
-    slope, intercept : float
-        log10 likelihood ratio = slope raw + intercept.
-    tail_from, tail_rate, tail_mean : float
-        P(raw > x | impostor) = tail_rate exp(-(x - tail_from) / tail_mean) for x >= tail_from.
+    ridges : Model
+        For prints that both have a ridge description.
+    minutiae : Model
+        For all others.
     """
 
     id: str
-    slope: float
-    intercept: float
-    tail_from: float
-    tail_rate: float
-    tail_mean: float
+    ridges: Model
+    minutiae: Model
 
-    def llr(self, raw: float) -> float:
-        """Return the log10 likelihood ratio of a raw score."""
-        return max(LOWEST, self.slope * raw + self.intercept)
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> Self:
+        """Build one from what `dataclasses.asdict` gives, or JSON."""
+        return cls(fields["id"], _model(fields["ridges"]), _model(fields["minutiae"]))
+
+    @property
+    def tail_rate(self) -> float:
+        """Largest false-match rate that a threshold can be given for."""
+        return min(self.ridges.tail_rate, self.minutiae.tail_rate)
+
+    def parts(self, evidence: Evidence) -> tuple[Part, ...]:
+        """Return what each part of the evidence adds to the ratio; `llr` is their sum."""
+        model = self.minutiae if evidence.ridges is None else self.ridges
+        return model.parts(evidence)
+
+    def llr(self, evidence: Evidence) -> float:
+        """Return the log10 likelihood ratio of the evidence, at least `LOWEST`."""
+        return max(LOWEST, sum(part.adds for part in self.parts(evidence)))
 
     def threshold(self, fmr: float) -> float:
-        """Return the score that impostors exceed at the rate `fmr`, which is at most `tail_rate`.
+        """Return the score that impostors exceed at the rate `fmr` or less, with ridges or without.
 
         Parameters
         ----------
@@ -62,17 +158,26 @@ class Calibration:
         """
         if not 0.0 < fmr <= self.tail_rate:
             raise ValueError(f"false-match rate {fmr} is not in (0, {self.tail_rate}]")
-        return self.llr(self.tail_from - self.tail_mean * log(fmr / self.tail_rate))
+        return max(self.ridges.threshold(fmr), self.minutiae.threshold(fmr))
 
     def fmr(self, llr: float) -> float:
         """Return the false-match rate at a threshold; `tail_rate` stands for anything above it."""
-        excess = max(0.0, (llr - self.intercept) / self.slope - self.tail_from)
-        return self.tail_rate * exp(-excess / self.tail_mean)
+        return min(self.tail_rate, max(self.ridges.fmr(llr), self.minutiae.fmr(llr)))
+
+    def band(self, llr: float) -> Band:
+        """Return the band of a score: yellow from a rate of 1 in 1,000 comparisons, green 1 in 100,000."""
+        if llr >= self.threshold(GREEN_FMR):
+            return Band.GREEN
+        return Band.YELLOW if llr >= self.threshold(YELLOW_FMR) else Band.RED
+
+
+def _model(fields: Mapping[str, Any]) -> Model:
+    terms = {name: Term(*term) for name, term in fields["terms"].items()}
+    return Model(terms, fields["tail_from"], fields["tail_rate"], fields["tail_mean"])
 
 
 @cache
 def shipped() -> Calibration:
     """Return the calibration fitted by `python -m benchmarks calibrate` and kept in `calibration.json`."""
     text = resources.files("matcher").joinpath("calibration.json").read_text(encoding="utf-8")
-    fields = json.loads(text)["calibration"]
-    return Calibration(**fields)
+    return Calibration.of(json.loads(text)["calibration"])

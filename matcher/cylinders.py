@@ -15,11 +15,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from matcher import kernels
+from matcher.kernels import minutiae as kernels
 from matcher.template import Template
 
-CODE = "mcc-192x6-1"
-"""Names the code; a change of `Shape` or of the kernels behind it changes this, and galleries are rebuilt."""
+CODE = "mcc-192x6-2"
+"""Names what `prepare` gives; a change of it, of `Shape` or of the kernels behind it changes this, and
+galleries are rebuilt."""
 
 WORDS = 18
 """uint64 words of a cylinder: six sectors of three."""
@@ -41,6 +42,24 @@ class Shape(NamedTuple):
     """Cell value from which a bit is set; 0.005 to 0.01 are published for the bit version."""
 
 
+class Cylinders(NamedTuple):
+    """The cylinders of some minutiae of a print.
+
+    Attributes
+    ----------
+    bits : ndarray of uint64, shape (m, 18)
+        Bit-packed: sector by sector, 192 cells each.
+    valid : ndarray of uint64, shape (m, 3)
+        Which cells lie near the print.
+    minutia : ndarray of int16, shape (m,)
+        Index of each cylinder's minutia.
+    """
+
+    bits: NDArray[np.uint64]
+    valid: NDArray[np.uint64]
+    minutia: NDArray[np.int16]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Prepared:
     """A template made ready to be compared; read-only arrays, which may be views of a memory-mapped segment.
@@ -49,23 +68,21 @@ class Prepared:
     ----------
     pose : ndarray of float32, shape (n, 3)
         x, y (pixels at 500 ppi) and angle (radians in [-pi, pi]) of every minutia.
-    bits : ndarray of uint64, shape (m, 18)
-        Cylinders, bit-packed: sector by sector, 192 cells each.
-    valid : ndarray of uint64, shape (m, 3)
-        Which cells lie near the print.
-    minutia : ndarray of int16, shape (m,)
-        Index of each cylinder's minutia.
+    quality : ndarray of uint8, shape (n,)
+        Of every minutia, 1 to 100, 0 where none is stated; descending.
+    every : Cylinders
+        Of all minutiae.
+    sure : Cylinders
+        Of those of good quality alone, as if there were no others.
+    ridges : ndarray of uint8, shape (b,)
+        The ridge description, packed (see `matcher.ridges`); b is 0 where there is none.
     """
 
     pose: NDArray[np.float32]
-    bits: NDArray[np.uint64]
-    valid: NDArray[np.uint64]
-    minutia: NDArray[np.int16]
-
-    @property
-    def anchors(self) -> NDArray[np.float32]:
-        """Poses of the minutiae that have a cylinder, shape (m, 3)."""
-        return self.pose[self.minutia]
+    quality: NDArray[np.uint8]
+    every: Cylinders
+    sure: Cylinders
+    ridges: NDArray[np.uint8]
 
 
 def cell_centres(shape: Shape) -> NDArray[np.float32]:
@@ -84,6 +101,14 @@ _CELLS = cell_centres(_SHAPE)
 MOST_MINUTIAE = 255
 """As many minutiae as an interchange record holds; more are noise, and time grows with their square."""
 
+SURE_QUALITY = 50
+"""Quality from which a minutia is sure. One threshold does not serve all prints: where ridges are faint,
+minutiae of little quality are all there is, and where there is dirt they are its. So structure is compared
+at both."""
+
+LEAST_SURE = 6
+"""With fewer sure minutiae than this, or none of stated quality, all count as sure."""
+
 
 def prepare(template: Template) -> Prepared:
     """Compute the cylinders of a template's best 255 minutiae.
@@ -100,15 +125,29 @@ def prepare(template: Template) -> Prepared:
     best = template.best(MOST_MINUTIAE)
     angle = np.where(best.angle > np.pi, best.angle - 2 * np.pi, best.angle)
     pose = np.column_stack((best.xy, angle)).astype(np.float32)
+    every = _cylinders(pose)
+    sure = int((best.quality >= SURE_QUALITY).sum())  # the best come first
+    return Prepared(
+        frozen(pose),
+        frozen(best.quality),
+        every,
+        _cylinders(pose[:sure]) if LEAST_SURE <= sure < len(pose) else every,
+        frozen(np.frombuffer(best.ridges, np.uint8)),
+    )
+
+
+def _cylinders(pose: NDArray[np.float32]) -> Cylinders:
     if not len(pose):
-        return _frozen(
-            pose, np.zeros((0, WORDS), np.uint64), np.zeros((0, 3), np.uint64), np.zeros(0, np.int16)
+        return Cylinders(
+            frozen(np.zeros((0, WORDS), np.uint64)),
+            frozen(np.zeros((0, 3), np.uint64)),
+            frozen(np.zeros(0, np.int16)),
         )
-    return _frozen(pose, *kernels.cylinders(pose, _CELLS, _SHAPE))
+    return Cylinders(*(frozen(array) for array in kernels.cylinders(pose, _CELLS, _SHAPE)))
 
 
-def _frozen(*arrays: NDArray[Any]) -> Prepared:
-    """Make the arrays read-only, as a segment's are: one compiled form of each kernel serves both."""
-    for array in arrays:
-        array.flags.writeable = False
-    return Prepared(*arrays)
+def frozen(array: NDArray[Any]) -> NDArray[Any]:
+    """Return a read-only copy, as a segment's arrays are: one compiled form of each kernel serves both."""
+    copy = array.copy()
+    copy.flags.writeable = False
+    return copy

@@ -2,13 +2,20 @@
 
 Coarse shortlist of each probe print -> all prints of the encounters so found -> full comparison on the one
 thread pool of the process -> fingers fused per encounter -> the best encounter of each subject, ranked.
+
+Positions save comparisons, and may be wrong. Where they disagree, two prints are compared only if it may
+matter: a probe print with the `FIRST` rows of its own shortlist, and then the fingers that are still without
+a match in the `LEADERS` encounters that lead and have one. For p prints, and encounters of up to e, that is
+at most p FIRST + LEADERS p e comparisons more, however large the gallery. Where positions agree they are at
+most SHORTLIST for one print, and p SHORTLIST min(p, e) for several of different fingers.
 """
 
+import heapq
 import os
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import NamedTuple, Protocol
 
@@ -17,11 +24,18 @@ import numpy as np
 from matcher.calibration import Calibration, shipped
 from matcher.compare import score
 from matcher.cylinders import Prepared
-from matcher.fusion import fuse
-from matcher.gallery import Gallery
+from matcher.fusion import fingers_of, fuse, may_meet, unmatched_pairs
+from matcher.gallery import Gallery, Shortlist
 from matcher.template import Finger, Template
 
 SHORTLIST = 500
+FIRST = 50
+"""Rows of a print's own shortlist that it is compared with whatever their positions: a tenth of `SHORTLIST`,
+so that the price in time stays small. What it finds: `python -m benchmarks fuse`."""
+
+LEADERS = 10
+"""Encounters whose unmatched fingers are compared across positions: as many as are shown by default."""
+
 _BATCH = 32
 """Comparisons between two looks at the clock: a few milliseconds."""
 
@@ -54,11 +68,12 @@ class Directory(Protocol):
 
 
 class Match(NamedTuple):
-    """One probe print (its index) against one gallery row."""
+    """One probe print (its index) against one gallery row, and whether their positions disagree."""
 
     probe: int
     row: int
     score: float
+    disagree: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +89,7 @@ class Candidate:
     rank : int
         From 1.
     matches : tuple of Match
-        Which prints met, and with what ratio.
+        Which fingers met, one pair of prints for each, with the ratio of that pair.
     """
 
     subject: str
@@ -169,27 +184,50 @@ class LocalSearcher:
     ) -> SearchResult:
         """Return the best `limit` subjects; see `Searcher.search`."""
         searched = len(self._gallery)
-        owners = self._reachable(probe)
+        owners, named = self._reachable(probe)
         tasks = [
             (i, row) for i, p in enumerate(probe) for row in owners if may_meet(p.finger, owners[row].finger)
         ]
+        tasks += sorted(named - set(tasks))
         matches = self._compare_all(probe, tasks, deadline)
+        fused = fuse_encounters(matches, probe, owners)
+        if len(matches) == len(tasks):
+            more = [task for task in _unmatched(fused.values(), probe, owners) if task not in named]
+            matches += self._compare_all(probe, more, deadline)
+            tasks += more
+            led = {owners[row].encounter for _, row in more}
+            fused |= fuse_encounters((m for m in matches if owners[m.row].encounter in led), probe, owners)
         failures = (
             () if len(matches) == len(tasks) else (f"deadline: {len(matches)} of {len(tasks)} compared",)
         )
-        ranked = rank(fuse_encounters(matches, owners), limit=limit, least=least)
+        ranked = rank(fused.values(), limit=limit, least=least)
         return SearchResult(ranked, searched, not failures, failures, len(matches))
 
-    def _reachable(self, probe: Sequence[ProbePrint]) -> dict[int, Owner]:
-        """Return the owners of all prints of every encounter that a probe print's shortlist touches."""
+    def _reachable(self, probe: Sequence[ProbePrint]) -> tuple[dict[int, Owner], set[tuple[int, int]]]:
+        """Return whose the rows are that may be compared, and those that a print's shortlist names first.
+
+        The rows are those of the shortlist; with several prints, all of every encounter that one touches.
+        """
         rows: set[int] = set()
-        for one in probe:
-            rows.update(self._gallery.shortlist(one.prepared, limit=self._shortlist).rows.tolist())
+        named: set[tuple[int, int]] = set()
+        for i, one in enumerate(probe):
+            found = self._gallery.shortlist(one.prepared, limit=self._shortlist)
+            rows.update(found.rows.tolist())
+            named.update((i, row) for row in self._first(one, found))
         owners = self._directory.owners(rows)
         if len(probe) > 1:
             rows.update(self._directory.rows_of({owner.encounter for owner in owners.values()}))
             owners = self._directory.owners(rows)
-        return dict(owners)
+        return dict(owners), {(i, row) for i, row in named if row in owners}
+
+    def _first(self, one: ProbePrint, found: Shortlist) -> list[int]:
+        """Return the rows that a print's shortlist names first; a gallery taken whole is asked for them."""
+        if one.finger == Finger.UNKNOWN:
+            return []  # it meets all rows anyway
+        if len(found.rows) > FIRST and not found.votes.any():
+            found = self._gallery.shortlist(one.prepared, limit=FIRST)
+        rows: list[int] = found.rows[:FIRST].tolist()
+        return rows
 
     def _compare_all(
         self, probe: Sequence[ProbePrint], tasks: Iterable[tuple[int, int]], deadline: float | None
@@ -216,13 +254,15 @@ def batched_tuples(items: Iterable[tuple[int, int]], size: int) -> Iterable[tupl
         yield batch
 
 
-def fuse_encounters(matches: Iterable[Match], owners: Mapping[int, Owner]) -> list[Candidate]:
+def fuse_encounters(
+    matches: Iterable[Match], probe: Sequence[ProbePrint], owners: Mapping[int, Owner]
+) -> dict[str, Candidate]:
     """Return each encounter as a candidate, its fingers fused; not yet ranked (rank 0)."""
     by_encounter: dict[str, list[Match]] = {}
     for match in matches:
         if np.isfinite(match.score):
             by_encounter.setdefault(owners[match.row].encounter, []).append(match)
-    return [_fuse_one(found, owners) for found in by_encounter.values()]
+    return {encounter: _fuse_one(found, probe, owners) for encounter, found in by_encounter.items()}
 
 
 def rank(candidates: Iterable[Candidate], *, limit: int, least: float | None) -> tuple[Candidate, ...]:
@@ -231,16 +271,15 @@ def rank(candidates: Iterable[Candidate], *, limit: int, least: float | None) ->
     for candidate in sorted(candidates, key=lambda c: (-c.score, c.subject, c.encounter)):
         best.setdefault(candidate.subject, candidate)
     kept = [c for c in best.values() if least is None or c.score >= least][:limit]
-    return tuple(
-        Candidate(c.subject, c.encounter, c.score, place, c.matches) for place, c in enumerate(kept, 1)
-    )
+    return tuple(replace(candidate, rank=place) for place, candidate in enumerate(kept, 1))
 
 
-def threshold(calibration: Calibration, *, target_fpir: float, gallery_size: int) -> float:
+def threshold(calibration: Calibration, *, target_fpir: float, gallery_size: int, fingers: int = 1) -> float:
     """Return the score at which a search of `gallery_size` prints has the false-positive rate `target_fpir`.
 
     FPIR = 1 - (1 - FMR)^N, so the rate of one comparison is 1 - (1 - FPIR)^(1/N) (ISO/IEC 19795-1:2021, annex
-    on identification); rates above the calibration's tail are answered at the tail's edge.
+    on identification); rates above the calibration's tail are answered at the tail's edge. N is
+    `gallery_size` times the `fingers` of the probe, since any of them may meet a stranger's only print.
 
     Raises
     ------
@@ -249,24 +288,51 @@ def threshold(calibration: Calibration, *, target_fpir: float, gallery_size: int
     """
     if not 0.0 < target_fpir < 1.0:
         raise ValueError(f"target FPIR {target_fpir} is not in (0, 1)")
-    fmr = -np.expm1(np.log1p(-target_fpir) / max(gallery_size, 1))
+    fmr = -np.expm1(np.log1p(-target_fpir) / max(gallery_size * fingers, 1))
     return calibration.threshold(min(float(fmr), calibration.tail_rate))
 
 
-def may_meet(a: Finger, b: Finger) -> bool:
-    """Return whether prints of these positions can be of one finger: equal, or one unknown."""
-    return a == b or Finger.UNKNOWN in (a, b)
+def count_fingers(probe: Iterable[ProbePrint]) -> int:
+    """Return how many fingers the prints are of: those of one known position are of one."""
+    return len(fingers_of([one.finger for one in probe]))
 
 
-def _fuse_one(matches: Sequence[Match], owners: Mapping[int, Owner]) -> Candidate:
-    probes = sorted({m.probe for m in matches})
+def _fuse_one(
+    matches: Sequence[Match], probe: Sequence[ProbePrint], owners: Mapping[int, Owner]
+) -> Candidate:
+    prints = sorted({m.probe for m in matches})
     rows = sorted({m.row for m in matches})
-    scores = np.zeros((len(probes), len(rows)))
-    allowed = np.zeros(scores.shape, bool)
+    at, on = ({value: k for k, value in enumerate(values)} for values in (prints, rows))
+    scores = np.full((len(prints), len(rows)), np.nan)
     for m in matches:
-        scores[probes.index(m.probe), rows.index(m.row)] = m.score
-        allowed[probes.index(m.probe), rows.index(m.row)] = True
-    fused = fuse(scores, allowed)
-    met = tuple(Match(probes[i], rows[j], float(scores[i, j])) for i, j in fused.pairs.tolist())
+        scores[at[m.probe], on[m.row]] = m.score
+    mine, theirs = [probe[i].finger for i in prints], [owners[row].finger for row in rows]
+    fused = fuse(mine, theirs, scores)
+    met = tuple(
+        Match(prints[i], rows[j], float(scores[i, j]), not may_meet(mine[i], theirs[j]))
+        for i, j in fused.pairs.tolist()
+    )
     owner = owners[rows[0]]
     return Candidate(owner.subject, owner.encounter, fused.score, 0, met)
+
+
+def _unmatched(
+    candidates: Iterable[Candidate], probe: Sequence[ProbePrint], owners: Mapping[int, Owner]
+) -> list[tuple[int, int]]:
+    """Return the pairs whose positions disagree of the encounters that lead, of fingers still unmatched.
+
+    Only an encounter in which some finger matches can lead: a ratio below 1 throughout says nothing of swaps.
+    """
+    speaking = [c for c in candidates if any(m.score > 0 for m in c.matches)]
+    leading = heapq.nlargest(LEADERS, speaking, key=lambda c: (c.score, c.encounter))
+    rows_of: dict[str, list[int]] = {c.encounter: [] for c in leading}
+    for row, owner in owners.items():
+        if owner.encounter in rows_of:
+            rows_of[owner.encounter].append(row)
+    mine, tasks = [one.finger for one in probe], []
+    for c in leading:
+        rows = sorted(rows_of[c.encounter])
+        matched = [(m.probe, rows.index(m.row)) for m in c.matches if m.score > 0]
+        pairs = unmatched_pairs(mine, [owners[row].finger for row in rows], matched)
+        tasks += [(i, rows[j]) for i, j in pairs]
+    return tasks

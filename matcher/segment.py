@@ -4,14 +4,18 @@ A sealed file is immutable: magic, version, the CRC-32 and length of a JSON head
 every array with its place, shape and CRC-32), then the arrays, each aligned to 64 bytes. The header's CRC-32
 starts from the version, so that a flipped bit there is not taken for a newer program.
 
-    row      (g,)     int64     the store's row numbers, ascending
-    minutiae (g + 1,) int64     where each row's minutiae begin
-    starts   (g + 1,) int64     where each row's cylinders begin
-    pose     (n, 3)   float32
-    bits     (m, 18)  uint64
-    valid    (m, 3)   uint64
-    minutia  (m,)     int16
-    coarse   (b,)     uint8     the FAISS index of `bits`
+    row            (g,)     int64     the store's row numbers, ascending
+    minutiae       (g + 1,) int64     where each row's minutiae begin
+    pose           (n, 3)   float32
+    quality        (n,)     uint8
+    starts         (g + 1,) int64     where the cylinders of each row's minutiae begin
+    bits           (m, 18)  uint64
+    valid          (m, 3)   uint64
+    minutia        (m,)     int16
+    sure_starts, sure_bits, sure_valid, sure_minutia      the same for the sure minutiae alone
+    ridge_starts   (g + 1,) int64     where each row's ridge description begins
+    ridges         (b,)     uint8
+    coarse         (c,)     uint8     the FAISS index of `bits`
 """
 
 import json
@@ -26,12 +30,12 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from matcher.cylinders import WORDS, Prepared
+from matcher.cylinders import WORDS, Cylinders, Prepared
 from matcher.errors import GalleryCorrupt, GalleryTooNew
 from matcher.index import CoarseIndex, Votes
 
 MAGIC = b"PAPSEG\r\n"
-VERSION = 1
+VERSION = 2
 _PREFIX = struct.Struct("<8sHxxIQ")  # magic, version, header CRC-32, header length
 _ALIGN = 64
 
@@ -71,7 +75,8 @@ class LiveSegment:
 
     def add(self, row: int, prepared: Prepared) -> None:
         """Append a row."""
-        self._index.add(prepared.bits, np.full(len(prepared.bits), len(self._rows), np.int64))
+        bits = prepared.every.bits
+        self._index.add(bits, np.full(len(bits), len(self._rows), np.int64))
         self._prepared.append(prepared)
         self._rows.append(row)
 
@@ -81,7 +86,7 @@ class LiveSegment:
 
     def votes(self, probe: Prepared, *, neighbours: int) -> Votes:
         """Return the coarse votes of a probe."""
-        return self._index.search(probe.bits, neighbours=neighbours)
+        return self._index.search(probe.every.bits, neighbours=neighbours)
 
 
 class SealedSegment:
@@ -112,16 +117,21 @@ class SealedSegment:
 
     def prepared(self, slot: int) -> Prepared:
         """Return the prepared template of a slot, as views of the file."""
+        minutiae, ridges = self._part("minutiae", slot), self._part("ridge_starts", slot)
         a = self._arrays
-        minutiae = slice(a["minutiae"][slot], a["minutiae"][slot + 1])
-        cylinders = slice(a["starts"][slot], a["starts"][slot + 1])
-        return Prepared(
-            a["pose"][minutiae], a["bits"][cylinders], a["valid"][cylinders], a["minutia"][cylinders]
-        )
+        every, sure = self._cylinders("", slot), self._cylinders("sure_", slot)
+        return Prepared(a["pose"][minutiae], a["quality"][minutiae], every, sure, a["ridges"][ridges])
+
+    def _cylinders(self, kind: str, slot: int) -> Cylinders:
+        part, a = self._part(f"{kind}starts", slot), self._arrays
+        return Cylinders(a[f"{kind}bits"][part], a[f"{kind}valid"][part], a[f"{kind}minutia"][part])
+
+    def _part(self, starts: str, slot: int) -> slice:
+        return slice(self._arrays[starts][slot], self._arrays[starts][slot + 1])
 
     def votes(self, probe: Prepared, *, neighbours: int) -> Votes:
         """Return the coarse votes of a probe."""
-        return self._index.search(probe.bits, neighbours=neighbours)
+        return self._index.search(probe.every.bits, neighbours=neighbours)
 
     def _owner(self) -> Rows:
         return np.repeat(np.arange(len(self.rows)), np.diff(self._arrays["starts"]))
@@ -158,19 +168,36 @@ def create_private(path: Path) -> BinaryIO:
 
 
 def _pack(rows: Sequence[int], prepared: Sequence[Prepared]) -> dict[str, NDArray[Any]]:
-    bits = np.concatenate([p.bits for p in prepared] or [np.zeros((0, WORDS), np.uint64)])
-    starts = np.cumsum([0, *(len(p.bits) for p in prepared)])
-    owner = np.repeat(np.arange(len(prepared)), np.diff(starts))
+    every = _pack_cylinders("", [p.every for p in prepared])
+    owner = np.repeat(np.arange(len(prepared)), np.diff(every["starts"]))
     return {
         "row": np.asarray(rows, np.int64),
-        "minutiae": np.cumsum([0, *(len(p.pose) for p in prepared)]),
-        "starts": starts,
-        "pose": np.concatenate([p.pose for p in prepared] or [np.zeros((0, 3), np.float32)]),
-        "bits": bits,
-        "valid": np.concatenate([p.valid for p in prepared] or [np.zeros((0, 3), np.uint64)]),
-        "minutia": np.concatenate([p.minutia for p in prepared] or [np.zeros(0, np.int16)]),
-        "coarse": CoarseIndex.build(bits, owner).dump(),
+        "minutiae": _starts([p.quality for p in prepared]),
+        "pose": _joined([p.pose for p in prepared], np.zeros((0, 3), np.float32)),
+        "quality": _joined([p.quality for p in prepared], np.zeros(0, np.uint8)),
+        **every,
+        **_pack_cylinders("sure_", [p.sure for p in prepared]),
+        "ridge_starts": _starts([p.ridges for p in prepared]),
+        "ridges": _joined([p.ridges for p in prepared], np.zeros(0, np.uint8)),
+        "coarse": CoarseIndex.build(every["bits"], owner).dump(),
     }
+
+
+def _pack_cylinders(kind: str, parts: Sequence[Cylinders]) -> dict[str, NDArray[Any]]:
+    return {
+        f"{kind}starts": _starts([part.bits for part in parts]),
+        f"{kind}bits": _joined([part.bits for part in parts], np.zeros((0, WORDS), np.uint64)),
+        f"{kind}valid": _joined([part.valid for part in parts], np.zeros((0, 3), np.uint64)),
+        f"{kind}minutia": _joined([part.minutia for part in parts], np.zeros(0, np.int16)),
+    }
+
+
+def _starts(parts: Sequence[NDArray[Any]]) -> Rows:
+    return np.cumsum([0, *(len(part) for part in parts)])
+
+
+def _joined(parts: Sequence[NDArray[Any]], none: NDArray[Any]) -> NDArray[Any]:
+    return np.concatenate([*parts, none])
 
 
 def _layout(arrays: Arrays) -> tuple[bytes, dict[str, int]]:

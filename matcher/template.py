@@ -6,7 +6,7 @@ smaller y), as in ISO/IEC 19794-2:2005 and ANSI INCITS 378. A unit step along a 
 direction is therefore `(cos(angle), -sin(angle))` in image coordinates.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Self, TypeVar
 
@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from matcher.errors import TemplateOutOfBounds
+from matcher.ridges import check as check_ridges
+from matcher.ridges import mirrored as mirrored_ridges
 
 _T = TypeVar("_T", bound=np.generic)
 
@@ -82,6 +84,8 @@ class Template:
     impression : Impression
     print_quality : int or None
         Quality of the whole print, 0 to 100; None where it was not assessed.
+    ridges : bytes
+        The ridge description (see `matcher.ridges`); empty where there is none, as in ISO and ANSI records.
 
     Notes
     -----
@@ -97,6 +101,7 @@ class Template:
     finger: Finger = Finger.UNKNOWN
     impression: Impression = Impression.UNKNOWN
     print_quality: int | None = None
+    ridges: bytes = b""
 
     @classmethod
     def of(
@@ -110,6 +115,7 @@ class Template:
         finger: Finger = Finger.UNKNOWN,
         impression: Impression = Impression.UNKNOWN,
         print_quality: int | None = None,
+        ridges: bytes = b"",
     ) -> Self:
         """Check, order and freeze the minutiae of a print.
 
@@ -120,19 +126,23 @@ class Template:
         angle : array_like, shape (n,)
             Radians, any turn; reduced to [0, 2 pi).
         kind, quality : array_like, shape (n,)
-        size, finger, impression, print_quality
+        size, finger, impression, print_quality, ridges
             See the class.
 
         Raises
         ------
         TemplateOutOfBounds
-            A minutia outside `size`, an angle that is not finite, arrays of unequal length.
+            A minutia outside `size`, an angle that is not finite, arrays of unequal length, a ridge
+            description that is none.
+        TemplateTruncated
+            A ridge description that is cut short.
         """
         points = np.asarray(np.rint(np.asarray(xy, np.float64).reshape(-1, 2)), np.int64)
         radians = np.asarray(angle, np.float64).reshape(-1)
         kinds = np.asarray(kind, np.int64).reshape(-1)
         qualities = np.asarray(quality, np.int64).reshape(-1)
         _check(points, radians, kinds, qualities, size, print_quality)
+        check_ridges(ridges)
         turned = _turn(radians)
         order = np.lexsort((turned, points[:, 0], points[:, 1], -qualities))
         return cls(
@@ -144,6 +154,7 @@ class Template:
             Finger(finger),
             Impression(impression),
             print_quality,
+            bytes(ridges),
         )
 
     def __len__(self) -> int:
@@ -163,21 +174,28 @@ class Template:
     __hash__ = None  # type: ignore[assignment]  # arrays: equality is by value, identity is not a key
 
     def _head(self) -> tuple[object, ...]:
-        return self.size, self.finger, self.impression, self.print_quality
+        return self.size, self.finger, self.impression, self.print_quality, self.ridges
 
     def best(self, count: int) -> "Template":
         """Return the template of its `count` best minutiae (itself when it has no more)."""
         if len(self) <= count:
             return self
-        return Template(
-            self.xy[:count],
-            self.angle[:count],
-            self.kind[:count],
-            self.quality[:count],
-            self.size,
-            self.finger,
-            self.impression,
-            self.print_quality,
+        best = {name: getattr(self, name)[:count] for name in ("xy", "angle", "kind", "quality")}
+        return replace(self, **best)
+
+    def mirrored(self) -> "Template":
+        """Return the template of the print as a mirror shows it, left and right exchanged."""
+        width = self.size[0]
+        return Template.of(
+            np.column_stack((width - 1 - self.xy[:, 0], self.xy[:, 1])),
+            np.pi - self.angle.astype(np.float64),
+            self.kind,
+            self.quality,
+            size=self.size,
+            finger=self.finger,
+            impression=self.impression,
+            print_quality=self.print_quality,
+            ridges=mirrored_ridges(self.ridges, width),
         )
 
 

@@ -3,7 +3,7 @@
 ===================== ====== ======= ========================================================================
 format                reads  writes  what it is
 ===================== ====== ======= ========================================================================
-`papilar-1`           yes    yes     our own, lossless: `matcher.codecs.native`
+`papilar-2`           yes    yes     our own, lossless: `matcher.codecs.native`
 `iso-19794-2:2005`    yes    yes     ISO/IEC 19794-2:2005, record format: `matcher.codecs.iso19794`
 `iso-19794-2:2011`    yes    yes     ISO/IEC 19794-2:2011, record format: `matcher.codecs.iso19794`
 `ansi-378:2004`       yes    yes     ANSI INCITS 378-2004: `matcher.codecs.ansi378`
@@ -48,7 +48,7 @@ class Codec:
     write: Callable[[Sequence[Template]], bytes] | None = None
 
 
-NATIVE = "papilar-1"
+NATIVE = "papilar-2"
 """The lossless format: of the store, and between nodes."""
 
 CODECS: Mapping[str, Codec] = MappingProxyType(
@@ -103,7 +103,7 @@ def encode(templates: Sequence[Template] | Template, format: str) -> bytes:  # n
     ----------
     templates : Template or sequence of Template
         The record's views, at least one. Of a view with more than 255 minutiae the best 255 are written,
-        except in `papilar-1`.
+        except in `papilar-2`.
     format : str
         A name of `CODECS`.
 

@@ -4,14 +4,18 @@
 bytes       content, little-endian
 =========== ============================================================================================
 8           magic `PAPILAR` and a zero byte
-2           version, 1
+2           version, 2
 4           length of the whole record
 2           count of views
 view, 12    finger, impression, print quality (255: not assessed), 0, width, height (16 bits each),
             count of minutiae (32 bits)
 minutia, 10 x, y (int16), angle (float32), kind, quality
+2           length of the view's ridge description
+that many   the ridge description, see `matcher.ridges`
 4           CRC-32 (ISO 3309) of all bytes before it
 =========== ============================================================================================
+
+Version 1, which is read too, has no ridge descriptions and no lengths of them.
 """
 
 import struct
@@ -27,12 +31,13 @@ from matcher.template import Finger, Impression, Template
 MAGIC = b"PAPILAR\0"
 """First eight bytes."""
 
-VERSION = 1
-"""Version that is written, and the only one so far."""
+VERSION = 2
+"""Version that is written; earlier ones are read."""
 
 _HEAD = struct.Struct("<8sHIH")
 _VIEW = struct.Struct("<BBBxHHI")
 _CHECKSUM = struct.Struct("<I")
+_RIDGES = struct.Struct("<H")
 _LEAST = _HEAD.size + _CHECKSUM.size
 _MINUTIA = np.dtype([("x", "<i2"), ("y", "<i2"), ("angle", "<f4"), ("kind", "u1"), ("quality", "u1")])
 _NOT_ASSESSED = 255
@@ -40,7 +45,7 @@ _MOST_VIEWS = 0xFFFF
 
 
 def read(data: bytes) -> list[Template]:
-    """Read a record of format `papilar-1`.
+    """Read a record of format `papilar-2` or `papilar-1`.
 
     Parameters
     ----------
@@ -60,13 +65,14 @@ def read(data: bytes) -> list[Template]:
     """
     cursor = Cursor(data)
     _, version, length, count = cursor.take(_HEAD)
-    if version != VERSION:
+    if not 1 <= version <= VERSION:
         raise TemplateVersionUnsupported(
-            f"a papilar template of version {version}, this software reads {VERSION}", remedy="update Papilar"
+            f"a papilar template of version {version}, this software reads 1 to {VERSION}",
+            remedy="update Papilar",
         )
     check_length(data, length, least=_LEAST)
     _check_sum(data)
-    templates = [_read_view(cursor) for _ in range(count)]
+    templates = [_read_view(cursor, version) for _ in range(count)]
     cursor.take(_CHECKSUM)
     cursor.finish()
     return templates
@@ -82,9 +88,10 @@ def _check_sum(data: bytes) -> None:
         )
 
 
-def _read_view(cursor: Cursor) -> Template:
+def _read_view(cursor: Cursor, version: int) -> Template:
     finger, impression, print_quality, width, height, count = cursor.take(_VIEW)
     minutiae = cursor.array(count, _MINUTIA)
+    ridges = cursor.piece(cursor.take(_RIDGES)[0]) if version > 1 else b""
     with np.errstate(invalid="ignore"):  # a signalling NaN, which Template.of refuses
         angle = minutiae["angle"].astype(np.float64)
     if finger not in frozenset(Finger) or impression not in frozenset(Impression):
@@ -100,11 +107,12 @@ def _read_view(cursor: Cursor) -> Template:
         finger=Finger(finger),
         impression=Impression(impression),
         print_quality=None if print_quality == _NOT_ASSESSED else print_quality,
+        ridges=ridges,
     )
 
 
 def write(templates: Sequence[Template]) -> bytes:
-    """Write a record of format `papilar-1`; see the module for its layout.
+    """Write a record of format `papilar-2`; see the module for its layout.
 
     Parameters
     ----------
@@ -137,4 +145,4 @@ def _write_view(template: Template) -> bytes:
     minutiae["quality"] = template.quality
     quality = _NOT_ASSESSED if template.print_quality is None else template.print_quality
     head = (template.finger, template.impression, quality, *template.size, len(template))
-    return _VIEW.pack(*head) + minutiae.tobytes()
+    return _VIEW.pack(*head) + minutiae.tobytes() + _RIDGES.pack(len(template.ridges)) + template.ridges

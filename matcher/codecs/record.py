@@ -359,7 +359,7 @@ def write_minutiae(template: Template, dialect: Dialect, layout: np.dtype[np.voi
     if (template.xy > _POSITION).any():
         raise TemplateOutOfBounds(
             f"a position of {int(template.xy.max())} pixels, a minutiae record holds {_POSITION}",
-            remedy="crop the print before extraction, or encode as papilar-1",
+            remedy="crop the print before extraction, or encode as papilar-2",
         )
     records = np.zeros(len(template), layout)
     records["x"] = template.xy[:, 0] | template.kind.astype(np.uint16) << 14
@@ -423,7 +423,7 @@ def view_numbers(templates: Sequence[Template]) -> list[int]:
     if max(numbers) >= _VIEWS_PER_FINGER:
         raise TemplateOutOfBounds(
             f"{max(numbers) + 1} views of one finger, a minutiae record holds {_VIEWS_PER_FINGER}",
-            remedy="write several records, or encode as papilar-1",
+            remedy="write several records, or encode as papilar-2",
         )
     return numbers
 

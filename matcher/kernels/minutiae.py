@@ -1,15 +1,14 @@
-"""Every compiled kernel of the package: plain arrays in, plain arrays out, formulas as docstrings.
+"""Minutiae: cylinder codes, relaxation of pairs, and the motion and bending that bring two prints together.
 
-`pose` is float32 (n, 3): x, y in pixels at 500 ppi (y down) and the angle in radians, counter-clockwise as
-seen. `cells` is float32 (c, 2): cell centres of a cylinder in its own frame. Each kernel has an obvious twin
-in `tests/naive.py`. `p` is a `NamedTuple` of numbers (`cylinders.Shape` or `compare.Relaxation`).
+Cylinders and relaxation are those of [1]_, the spline is that of [2]_ with the smoothing of [3]_.
 
-The formulas are those of R. Cappelli, M. Ferrara, D. Maltoni, "Minutia Cylinder-Code", IEEE TPAMI 32(12),
-2010, doi:10.1109/TPAMI.2010.52: its cylinder, its bit-oriented form, its local similarity sort with
-relaxation.
-
-All kernels of a package stand in one file: a cached kernel that calls a compiled function of another file
-keeps a stale result after that file changes. None is parallel: they are called from several threads.
+References
+----------
+.. [1] R. Cappelli, M. Ferrara, D. Maltoni, "Minutia Cylinder-Code", IEEE TPAMI 32(12), 2010,
+   doi:10.1109/TPAMI.2010.52 (cylinder, its bit-oriented form, local similarity sort with relaxation).
+.. [2] F. L. Bookstein, "Principal warps: thin-plate splines and the decomposition of deformations", IEEE
+   TPAMI 11(6), 1989, doi:10.1109/34.24792.
+.. [3] G. Wahba, "Spline models for observational data", SIAM 1990 (the smoothing spline).
 """
 
 import math
@@ -282,13 +281,9 @@ def pair_count(fewer, p):
 
 
 @njit(cache=True, nogil=True)
-def relaxed_score(similar, a, b, turn, p):
+def structure(worth, relaxed, fewer, p):
     """Return the mean relaxed worth of the n_p pairs of best gain; fewer pairs count as worth 0."""
-    pairs, worth = best_pairs(similar, a, b, turn, p)
-    if len(pairs) < 2:
-        return 0.0
-    relaxed = relax(worth, compatibility(a, b, pairs, p), p.rounds, p.keep)
-    wanted = pair_count(min(len(a), len(b)), p)
+    wanted = pair_count(fewer, p)
     best = np.argsort(-relaxed / worth, kind="mergesort")[:wanted]  # stable: equal gains are common
     return relaxed[best].sum() / wanted
 
@@ -316,21 +311,74 @@ def fit_rigid(a, b, pairs, weight):
 
 
 @njit(cache=True, nogil=True)
-def grow_pairs(a, b, turn, dx, dy, distance, angle):
-    """Return one-to-one pairs (k, 2) of minutiae that coincide once `a` is moved, best first, and misfits.
+def propose(a, b, pairs, rho, relaxed, p):
+    """Return up to `p.proposals` motions (k, 3), each (turn, dx, dy), of the pairs of most relaxed worth.
+
+    Pair s proposes the least-squares motion of the pairs weighted by rho(s, t) relaxed(t); alone, the motion
+    that a point and a direction fix.
+    """
+    motions = np.empty((min(p.proposals, len(pairs)), 3))
+    for k, s in enumerate(np.argsort(-relaxed, kind="mergesort")[: p.proposals]):
+        weight = rho[s] * relaxed
+        weight[s] = relaxed[s]
+        if weight.sum() < 1.2 * relaxed[s]:
+            i, j = pairs[s, 0], pairs[s, 1]
+            turn = wrapped(b[j, 2] - a[i, 2])
+            c, q = math.cos(turn), math.sin(turn)
+            dx, dy = b[j, 0] - (c * a[i, 0] + q * a[i, 1]), b[j, 1] - (-q * a[i, 0] + c * a[i, 1])
+        else:
+            turn, dx, dy = fit_rigid(a, b, pairs, weight)
+        motions[k, 0], motions[k, 1], motions[k, 2] = turn, dx, dy
+    return motions
+
+
+@njit(cache=True, nogil=True)
+def distinct(motions, x, y, p):
+    """Return the first `p.tried` motions that are not alike: (x, y) lands apart, or turned otherwise."""
+    kept, k = np.empty((p.tried, 3)), 0
+    for motion in motions:
+        c, s = math.cos(motion[0]), math.sin(motion[0])
+        u, v = c * x + s * y + motion[1], -s * x + c * y + motion[2]
+        new = k < p.tried
+        for other in kept[:k]:
+            c, s = math.cos(other[0]), math.sin(other[0])
+            apart = math.hypot(c * x + s * y + other[1] - u, -s * x + c * y + other[2] - v)
+            new = new and (apart > p.alike or abs(wrapped(motion[0] - other[0])) > p.alike_turn)
+        if new:
+            kept[k] = motion
+            k += 1
+    return kept[:k]
+
+
+@njit(cache=True, nogil=True)
+def moved(a, motion):
+    """Return the poses of `a` (n, 3) turned about the origin, counter-clockwise as seen, then shifted."""
+    c, s = math.cos(motion[0]), math.sin(motion[0])
+    out = np.empty((len(a), 3))
+    for i in range(len(a)):
+        out[i, 0] = c * a[i, 0] + s * a[i, 1] + motion[1]
+        out[i, 1] = -s * a[i, 0] + c * a[i, 1] + motion[2]
+        out[i, 2] = a[i, 2] + motion[0]
+    return out
+
+
+@njit(cache=True, nogil=True)
+def grow_pairs(a, b, distance, angle):
+    """Return one-to-one pairs (k, 2) of minutiae that coincide, best first, and their misfits (k,).
 
     misfit = (d / distance)^2 + (dtheta / angle)^2, each part at most 1.
     """
-    c, s = math.cos(turn), math.sin(turn)
     na, nb = len(a), len(b)
     cost, flat, k = np.empty(na * nb), np.empty(na * nb, np.int64), 0
     for i in range(na):
-        x, y = c * a[i, 0] + s * a[i, 1] + dx, -s * a[i, 0] + c * a[i, 1] + dy
         for j in range(nb):
-            ex, ey = x - b[j, 0], y - b[j, 1]
-            apart = abs(wrapped(a[i, 2] + turn - b[j, 2]))
-            if ex * ex + ey * ey <= distance * distance and apart <= angle:
-                cost[k] = (ex * ex + ey * ey) / (distance * distance) + (apart / angle) ** 2
+            ex, ey = a[i, 0] - b[j, 0], a[i, 1] - b[j, 1]
+            d2 = ex * ex + ey * ey
+            if d2 > distance * distance:
+                continue
+            apart = abs(wrapped(a[i, 2] - b[j, 2]))
+            if apart <= angle:
+                cost[k] = d2 / (distance * distance) + (apart / angle) ** 2
                 flat[k] = i * nb + j
                 k += 1
     used_a, used_b = np.zeros(na, np.bool_), np.zeros(nb, np.bool_)
@@ -345,24 +393,81 @@ def grow_pairs(a, b, turn, dx, dy, distance, angle):
 
 
 @njit(cache=True, nogil=True)
-def align(a, b, pairs, rho, relaxed, p):
-    """Return the (turn, dx, dy) under which most minutiae coincide, of those that the best pairs propose.
+def spline(at, shift, stiffness):
+    """Return the thin-plate spline (n + 3, 2) that shifts the points `at` (n, 2) by about `shift` (n, 2).
 
-    Pair s proposes the least-squares motion of the pairs weighted by rho(s, t) relaxed(t); the proposal with
-    the largest sum of exp(-misfit) over the grown pairs wins.
+    It minimises sum |f(at) - shift|^2 + stiffness (bending energy, up to a factor):
+    [[K + stiffness I, P], [P^T, -e I]] W = [shift; 0], K_ij = r_ij^2 ln r_ij^2, P = [100, x, y]; the small e
+    keeps points on one line solvable.
     """
-    best, turn, dx, dy = -1.0, 0.0, 0.0, 0.0
-    for s in np.argsort(-relaxed)[: p.proposals]:
-        weight = rho[s] * relaxed
-        weight[s] = relaxed[s]
-        if weight.sum() < 1.2 * relaxed[s]:  # alone: a point and a direction fix the motion
-            i, j = pairs[s, 0], pairs[s, 1]
-            r = wrapped(b[j, 2] - a[i, 2])
-            c, q = math.cos(r), math.sin(r)
-            x, y = b[j, 0] - (c * a[i, 0] + q * a[i, 1]), b[j, 1] - (-q * a[i, 0] + c * a[i, 1])
-        else:
-            r, x, y = fit_rigid(a, b, pairs, weight)
-        _, misfit = grow_pairs(a, b, r, x, y, p.grow_distance, p.grow_angle)
-        if np.exp(-misfit).sum() > best:
-            best, turn, dx, dy = np.exp(-misfit).sum(), r, x, y
-    return turn, dx, dy
+    n = len(at)
+    system, wanted = np.zeros((n + 3, n + 3)), np.zeros((n + 3, 2))
+    for i in range(n):
+        for j in range(i):
+            r2 = (at[i, 0] - at[j, 0]) ** 2 + (at[i, 1] - at[j, 1]) ** 2
+            system[i, j] = system[j, i] = r2 * math.log(r2) if r2 > 0 else 0.0
+        system[i, i] = stiffness
+        system[i, n] = system[n, i] = 100.0
+        system[i, n + 1] = system[n + 1, i] = at[i, 0]
+        system[i, n + 2] = system[n + 2, i] = at[i, 1]
+        wanted[i] = shift[i]
+    for k in range(n, n + 3):
+        system[k, k] = -1e-3
+    return np.linalg.solve(system, wanted)
+
+
+@njit(cache=True, nogil=True)
+def bent(points, at, w):
+    """Return the shift (m, 2) that the spline `w` (n + 3, 2) over `at` (n, 2) gives points; 0 without one."""
+    n = len(at)
+    out = np.zeros((len(points), 2))
+    if n == 0:
+        return out
+    for q in range(len(points)):
+        x, y = points[q, 0], points[q, 1]
+        u = w[n, 0] * 100.0 + w[n + 1, 0] * x + w[n + 2, 0] * y
+        v = w[n, 1] * 100.0 + w[n + 1, 1] * x + w[n + 2, 1] * y
+        for i in range(n):
+            r2 = (at[i, 0] - x) ** 2 + (at[i, 1] - y) ** 2
+            if r2 > 0:
+                value = r2 * math.log(r2)
+                u += w[i, 0] * value
+                v += w[i, 1] * value
+        out[q, 0], out[q, 1] = u, v
+    return out
+
+
+@njit(cache=True, nogil=True)
+def align(a, b, motion, p):
+    """Bring `a` onto `b`: pair, bend, pair again within less, `p.tolerances` pixels in turn.
+
+    Returns the poses of `a` as they come to lie (n, 3), the pairs (k, 2) and misfits (k,) at the last
+    tolerance, and the last spline: its points (c, 2) and weights (c + 3, 2). Fewer than `p.bending_pairs`
+    pairs do not bend anything.
+    """
+    rigid = moved(a, motion)
+    lying = rigid.copy()
+    at, w = np.zeros((0, 2)), np.zeros((3, 2))
+    pairs, misfit = grow_pairs(rigid, b, p.tolerances[0], p.angle)
+    for tolerance in p.tolerances[1:]:
+        if len(pairs) < p.bending_pairs:
+            break
+        at, shift = np.empty((len(pairs), 2)), np.empty((len(pairs), 2))
+        for q in range(len(pairs)):
+            at[q] = rigid[pairs[q, 0], :2]
+            shift[q] = b[pairs[q, 1], :2] - at[q]
+        w = spline(at, shift, p.stiffness)
+        lying[:, :2] = rigid[:, :2] + bent(rigid, at, w)
+        pairs, misfit = grow_pairs(lying, b, tolerance, p.angle)
+    return lying, pairs, misfit, at, w
+
+
+@njit(cache=True, nogil=True)
+def within(pose, corners, margin):
+    """Return which points (n,) lie inside the hull of `corners` (m, 3), or within `margin` of it."""
+    inside = np.zeros(len(pose), np.bool_)
+    if len(corners):
+        hull = corners[convex_hull(corners)]
+        for i in range(len(pose)):
+            inside[i] = near_hull(pose[i, 0], pose[i, 1], hull, margin)
+    return inside
