@@ -261,6 +261,8 @@ def fit(parts: Sequence[Observed], terms: Sequence[str]) -> Model:
     neutral[0] -= (intercept + weights @ neutral) / weights[0]
     nonmated = stated[~mated] / np.log(10)
     start = float(np.quantile(nonmated, 1 - TAIL_RATE))
+    if not (nonmated > start).any():
+        raise _unfit(mated)
     excess = float((nonmated[nonmated > start] - start).mean())
     found = {term: Term(_rounded(a), _rounded(b)) for term, a, b in zip(terms, weights, neutral, strict=True)}
     return Model(found, _rounded(start), TAIL_RATE, _rounded(excess))

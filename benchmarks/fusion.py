@@ -2,8 +2,8 @@
 
 Persons are made up: each has one finger of each of some FVC sets, drawn anew for every pairing, so that no
 two persons of a pairing share a finger. Impression i of one finger goes with impression i of the others: they
-were taken under like conditions. Ratios are those of a run's raw scores (`raw.csv`) by a calibration fitted
-to the other sets, and `matcher.fusion` fuses them as a node does. A person is compared with all whose fingers
+were taken under like conditions. Ratios are those of a run's evidence (`evidence.csv`) by a fit to the
+other sets, and `matcher.fusion` fuses them as a node does. A person is compared with all whose fingers
 are of the same sets, since a run compares no two sets. A finger that is known to stand in two sets
 (`datasets.SAME_FINGER`) takes part under its first name only.
 
@@ -67,7 +67,7 @@ def run(
     seed: int = 0,
     track: Track = untracked,
 ) -> dict[str, Any]:
-    """Measure fusion on a run's raw scores, and swapped fingers on the prints where there are some.
+    """Measure fusion on a run's evidence, and swapped fingers on the prints where there are some.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def run(
     Raises
     ------
     InvalidInput
-        Too few sets, or no raw scores.
+        Too few sets, or no evidence.
     """
     ratios, fitted = load(results)
     if len(ratios) < max(fingers for fingers, _ in CASES):

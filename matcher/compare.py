@@ -138,7 +138,7 @@ class Comparison:
     score : float
         log10 likelihood ratio: how many powers of ten likelier the two prints are under "same finger".
     parts : tuple of Part
-        What the score is the sum of.
+        What the score is the sum of, but that no score below `calibration.LOWEST` is stated.
     pairs : ndarray of int16, shape (p, 2)
         Matched minutiae, indices into the two templates, best first.
     transform : Transform

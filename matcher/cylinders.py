@@ -107,7 +107,7 @@ minutiae of little quality are all there is, and where there is dirt they are it
 at both."""
 
 LEAST_SURE = 6
-"""With fewer sure minutiae than this, or none of stated quality, all count as sure."""
+"""With fewer cylinders of sure minutiae than this, or none of stated quality, all count as sure."""
 
 
 def prepare(template: Template) -> Prepared:
@@ -126,14 +126,21 @@ def prepare(template: Template) -> Prepared:
     angle = np.where(best.angle > np.pi, best.angle - 2 * np.pi, best.angle)
     pose = np.column_stack((best.xy, angle)).astype(np.float32)
     every = _cylinders(pose)
-    sure = int((best.quality >= SURE_QUALITY).sum())  # the best come first
     return Prepared(
         frozen(pose),
         frozen(best.quality),
         every,
-        _cylinders(pose[:sure]) if LEAST_SURE <= sure < len(pose) else every,
+        _sure(pose, best.quality, every),
         frozen(np.frombuffer(best.ridges, np.uint8)),
     )
+
+
+def _sure(pose: NDArray[np.float32], quality: NDArray[np.uint8], every: Cylinders) -> Cylinders:
+    count = int((quality >= SURE_QUALITY).sum())  # the best come first
+    if count == len(pose):
+        return every
+    sure = _cylinders(pose[:count])
+    return sure if len(sure.minutia) >= LEAST_SURE else every
 
 
 def _cylinders(pose: NDArray[np.float32]) -> Cylinders:

@@ -19,8 +19,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from enroll.image import LIMITS, read_image
 from enroll.pipeline import extract as extract_template
+from matcher.calibration import Part
 from matcher.codecs import CODECS, decode, encode
-from matcher.compare import Transform, prepare
+from matcher.compare import Bend, Comparison, Transform, prepare
 from matcher.compare import compare as compare_templates
 from matcher.errors import InvalidInput, PapilarError
 from matcher.template import Finger, Template
@@ -30,6 +31,7 @@ from papilar.archive import EnrollCall, Item, Line, Result, enroll_archive, find
 from papilar.client import ClientTls, NodeClient
 from papilar.config import DEFAULT_LISTEN, Tls, load_config
 from papilar.errors import EncounterUnknown, GalleryUnknown, RequestInvalid
+from papilar.explanation import MIRRORED, mirrored_score
 from papilar.files import check_outputs, probe_side, read_file, read_probe, read_side, write_file
 from papilar.node import Node
 from papilar.picture import Side, draw_match, draw_minutiae
@@ -278,18 +280,19 @@ def compare(
     plot: PlotOption = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Compare two prints: log10 likelihood ratio and the minutiae they share."""
+    """Compare two prints: log10 likelihood ratio, its parts, and what they share."""
     check_outputs((a, b), plot)
     probe, reference = (read_side(path, ppi) for path in (a, b))
     found = compare_templates(prepare(probe.side.template), prepare(reference.side.template))
-    report = comparison_dict(probe, reference, found)
+    mirrored = mirrored_score(found, probe.side.template, reference.side.template)
+    report = comparison_dict(probe, reference, found, mirrored)
     if as_json:
         print_json(report)
     else:
         show_comparison(report)
     if plot is not None:
-        picture = draw_match(probe.side, reference.side, found.pairs, found.transform, score=found.score)
-        write_file(plot, picture)
+        warning = None if mirrored is None else MIRRORED
+        write_file(plot, draw_match(probe.side, reference.side, found, warning=warning))
     raise typer.Exit(SOME_LEFT_OUT if probe.reasons or reference.reasons else OK)
 
 
@@ -412,7 +415,7 @@ def _closing_on_error(node: Node) -> Iterator[None]:
 def _plot_candidate(
     path: Path, client: NodeClient, response: matching_pb2.IdentifyResponse, probe: Sequence[PrintInput]
 ) -> None:
-    """Draw the best candidate's best print beside the probe's; the node's own correspondences, not ours."""
+    """Draw the best candidate's best print beside the probe's."""
     if not response.candidates:
         err.print("no candidate, so no picture")
         return
@@ -431,16 +434,28 @@ def _plot_candidate(
         f"subject {candidate.subject_id}",
     )
     mine = probe_side(probe[best.probe_index])
+    found = _as_the_node(best, mine.template, reference.template)
+    caption = f"rank 1 of {response.searched_prints} prints searched"
+    write_file(path, draw_match(mine, reference, found, caption=caption))
+
+
+def _as_the_node(best: types_pb2.Comparison, probe: Template, reference: Template) -> Comparison:
+    """Compare again; where that does not give the node's score, return what the node says, and no more."""
+    again = compare_templates(prepare(probe), prepare(reference))
+    if abs(again.score - best.score) < _SAME_SCORE:
+        return again
     move = best.transform
-    picture = draw_match(
-        mine,
-        reference,
-        _pairs(best, mine.template, reference.template),
+    return Comparison(
+        best.score,
+        tuple(Part(part.name, part.measured, part.adds) for part in best.parts),
+        _pairs(best, probe, reference),
         Transform(move.dx, move.dy, move.rotation),
-        score=best.score,
-        caption=f"rank 1 of {response.searched_prints} prints searched",
+        Bend(np.zeros((0, 2)), np.zeros((3, 2))),
+        np.zeros((0, 3), np.float32),
     )
-    write_file(path, picture)
+
+
+_SAME_SCORE = 0.01
 
 
 def _pairs(best: types_pb2.Comparison, probe: Template, reference: Template) -> "np.ndarray[Any, Any]":

@@ -52,9 +52,9 @@ from papilar.store import (
     Written,
     canonical_uuid,
 )
-from papilar.verification import Reference, best_meeting, brought_references, explain
+from papilar.verification import Reference, brought_references, count_chances, explain, verdict
 
-MATCHER_VERSION = "mcc-relaxation-1"
+MATCHER_VERSION = "mcc-ridges-1"
 
 DUPLICATE_FPIR = 1e-3
 """Rate of new persons taken for known ones that the search before an enrolment is set for."""
@@ -222,7 +222,7 @@ class Node:
         RequestInvalid, ImageError, TemplateError, SubjectUnknown, EncounterUnknown
         """
         check_count(probe)
-        threshold = self._threshold_fmr(target_fmr)
+        self._threshold_fmr(target_fmr)  # a rate that is none is refused before any print is read
         brought = []
         if references is not None:
             check_count(references)
@@ -231,8 +231,11 @@ class Node:
         else:
             groups = [self._references(found) for found in self._encounters(subject_id, encounter_id)]
         read = read_prints(probe)
-        met = best_meeting(usable_of(read), groups, evidence=evidence)
-        return Verification(met.score, threshold, met.matches, assessments_of(read), assessments_of(brought))
+        usable = usable_of(read)
+        threshold = self._threshold_fmr(target_fmr, count_chances(usable, groups))
+        met = verdict(usable, groups, self._calibration, evidence=evidence)
+        assessed = assessments_of(read), assessments_of(brought)
+        return Verification(met.score, threshold, met.matches, *assessed, met.band, met.mirrored)
 
     def identify(
         self,
@@ -257,11 +260,12 @@ class Node:
             Before the search could begin.
         """
         check_count(probe)
-        threshold = None if target_fpir is None else self._threshold_fpir(target_fpir)
+        _check_fpir(target_fpir)
         started = time.monotonic()
         read = read_prints(probe, deadline=deadline)
         extracted = time.monotonic()
         usable = usable_of(read)
+        threshold = None if target_fpir is None else self._threshold_fpir(target_fpir, usable)
         if not usable:
             return _unsearched(read, threshold, timedelta(seconds=extracted - started))
         result = self._searcher.search(
@@ -322,7 +326,7 @@ class Node:
         return None if kept is None else Enrolled.load(kept)
 
     def _duplicates(self, subject_id: str, usable: Sequence[ReadPrint]) -> Duplicate:
-        threshold = self._threshold_fpir(DUPLICATE_FPIR)
+        threshold = self._threshold_fpir(DUPLICATE_FPIR, usable)
         result = self._searcher.search(_probe(usable), limit=10, least=threshold.score)
         others = matching.rank(
             (c for c in result.candidates if c.subject != subject_id), limit=10, least=None
@@ -378,19 +382,22 @@ class Node:
 
     # ---- scores
 
-    def _threshold_fpir(self, rate: float) -> Threshold:
-        if not 0.0 < rate <= 1.0:
-            raise RequestInvalid(f"a target FPIR of {rate:g}", remedy="state one over 0 and at most 1")
+    def _threshold_fpir(self, rate: float, usable: Sequence[ReadPrint]) -> Threshold:
         if rate == 1.0:
             return Threshold(-np.inf, rate, self._calibration.id)
-        least = matching.threshold(self._calibration, target_fpir=rate, gallery_size=len(self._gallery))
+        least = matching.threshold(
+            self._calibration,
+            target_fpir=rate,
+            gallery_size=len(self._gallery),
+            fingers=matching.count_fingers(_probe(usable)),
+        )
         return Threshold(least, rate, self._calibration.id)
 
-    def _threshold_fmr(self, rate: float) -> Threshold:
+    def _threshold_fmr(self, rate: float, chances: float = 1.0) -> Threshold:
         if not 0.0 < rate <= 0.1:
             raise RequestInvalid(f"a target FMR of {rate:g}", remedy="state one over 0 and at most 0.1")
         rate = min(rate, self._calibration.tail_rate)
-        return Threshold(self._calibration.threshold(rate), rate, self._calibration.id)
+        return Threshold(self._calibration.threshold(rate / chances), rate, self._calibration.id)
 
     # ---- answers
 
@@ -426,8 +433,8 @@ class Node:
             reference = self._gallery.prepared(match.row)
             if owner is not None and reference is not None:
                 why = explain(one.prepared, reference) if evidence else None
-                place = one.assessment.ordinal, owner.encounter_id, owner.ordinal, owner.finger
-                named.append(PrintMatch(*place, match.score, why))
+                mine, place = one.assessment, (owner.encounter_id, owner.ordinal, owner.finger)
+                named.append(PrintMatch(mine.ordinal, *place, match.score, why, mine.finger))
         return tuple(named)
 
     # ---- references of a verification
@@ -453,6 +460,11 @@ class Node:
 
 def _probe(usable: Sequence[ReadPrint]) -> list[ProbePrint]:
     return [ProbePrint(p.assessment.finger, p.prepared, p.template) for p in usable]
+
+
+def _check_fpir(rate: float | None) -> None:
+    if rate is not None and not 0.0 < rate <= 1.0:
+        raise RequestInvalid(f"a target FPIR of {rate:g}", remedy="state one over 0 and at most 1")
 
 
 def _new_print(one: ReadPrint) -> NewPrint:

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 from enroll.image import encode_png, read_image
 from enroll.pipeline import extract
-from enroll.quality import ADVICE
 from matcher.codecs import decode
 from matcher.cylinders import Prepared, prepare
 from matcher.errors import InvalidInput, TemplateError
@@ -78,7 +77,7 @@ def _read_image(index: int, given: PrintInput, data: bytes, keep_image: bool) ->
     image = read_image(data, ppi=given.ppi)
     impression = Impression.UNKNOWN if given.impression is None else given.impression
     found = extract(image, finger=given.finger, impression=impression)
-    reasons = tuple((str(reason), ADVICE[reason]) for reason in found.quality.reasons)
+    reasons = tuple(zip(map(str, found.quality.reasons), found.quality.advice, strict=True))
     assessment = Assessment(
         index, given.finger, not found.rejected, found.quality.score, reasons, len(found.template)
     )
@@ -93,7 +92,7 @@ def _read_template(index: int, given: PrintInput, data: bytes) -> ReadPrint:
     if given.impression is not None:
         template = replace(template, impression=given.impression)
     prepared = prepare(template)
-    usable = len(prepared.minutia) >= 2
+    usable = len(prepared.every.minutia) >= 2
     reasons = () if usable else (("TOO_FEW_MINUTIAE", "too few minutiae to compare: send the image instead"),)
     assessment = Assessment(index, template.finger, usable, template.print_quality, reasons, len(template))
     return ReadPrint(assessment, template, prepared, None, None)

@@ -6,8 +6,10 @@ from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from typing import Any, NamedTuple
 
+from matcher.calibration import Band, shipped
 from matcher.compare import Comparison
 from matcher.cylinders import Prepared
+from matcher.fusion import may_meet
 from matcher.template import Finger, Impression
 from papilar.store import MissingFinger
 
@@ -63,7 +65,7 @@ class PrintMatch(NamedTuple):
     """One print of the probe against one of the reference.
 
     `encounter` is empty where the request brought the reference; `ordinal` is the reference print's place in
-    its encounter or in the request.
+    its encounter or in the request. `finger` is the reference print's position, `probe_finger` the probe's.
     """
 
     probe: int
@@ -72,6 +74,17 @@ class PrintMatch(NamedTuple):
     finger: Finger
     score: float
     evidence: "Evidence | None" = None
+    probe_finger: Finger = Finger.UNKNOWN
+
+    @property
+    def disagree(self) -> bool:
+        """Whether the two positions are known and differ: one of them was recorded wrongly."""
+        return not may_meet(self.finger, self.probe_finger)
+
+    @property
+    def band(self) -> Band:
+        """How the score reads."""
+        return shipped().band(self.score)
 
 
 class Evidence(NamedTuple):
@@ -90,6 +103,11 @@ class Found(NamedTuple):
     encounter: str
     score: float
     matches: tuple[PrintMatch, ...]
+
+    @property
+    def band(self) -> Band:
+        """How the score reads, whatever the size of the gallery."""
+        return shipped().band(self.score)
 
 
 # ---- enrolment
@@ -168,13 +186,19 @@ class Deleted(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """The outcome of a comparison 1:1; no `matches` where no finger is on both sides."""
+    """The outcome of a comparison 1:1.
+
+    No `matches`, and no `band`, where no finger is on both sides. `mirrored` is the score of the mirrored
+    probe where the score is red and that one green, else None.
+    """
 
     score: float
     threshold: Threshold
     matches: tuple[PrintMatch, ...]
     probe: tuple[Assessment, ...]
     references: tuple[Assessment, ...]
+    band: Band | None = None
+    mirrored: float | None = None
 
     @property
     def reached(self) -> bool:

@@ -15,10 +15,12 @@ from rich.console import Console, JustifyMethod
 from rich.markup import escape
 from rich.table import Table
 
+from matcher.calibration import shipped
 from matcher.compare import Comparison
 from matcher.template import Finger
 from papilar.api.v1 import matching_pb2, types_pb2
 from papilar.archive import Line, Result
+from papilar.explanation import BANDS, MIRRORED, PARTS, common_area, model_words, with_ridges
 from papilar.files import PrintSide
 from papilar.requests import Description
 
@@ -64,8 +66,8 @@ def _table(title: str, *columns: str) -> Table:
     return table
 
 
-_NUMBERS = frozenset({"quality", "minutiae", "rank", "log10 LR"})
-_SHORT = _NUMBERS | {"result"}
+_NUMBERS = frozenset({"quality", "minutiae", "rank", "log10 LR", "measured", "adds"})
+_SHORT = _NUMBERS | {"result", "band"}
 _WHOLE_UUID = 100  # columns from which an identifier that is to be copied stays in one piece
 
 
@@ -166,16 +168,40 @@ def _show_ranks(response: matching_pb2.IdentifyResponse) -> None:
     if not found:
         out.print(title, highlight=False)
         return
-    table = _table(title, "rank", "log10 LR", "subject", "encounter", "finger")
+    table = _table(title, "rank", "log10 LR", "band", "subject", "encounter", "finger")
     for c in response.candidates:
-        fingers = ", ".join(Finger(m.position).name.lower().replace("_", " ") for m in c.comparisons)
-        table.add_row(str(c.rank), f"{c.score:.1f}", escape(c.subject_id), c.encounter_id, fingers)
+        fingers = ", ".join(_finger(m.position) for m in c.comparisons)
+        score = str(c.rank), f"{c.score:.1f}", _band(types_pb2.Band.Name(c.band))
+        table.add_row(*score, escape(c.subject_id), c.encounter_id, fingers)
     out.print(table)
+    for c in response.candidates:
+        for m in c.comparisons:
+            if m.positions_disagree:
+                out.print(f"[yellow]rank {c.rank}:[/] {_disagreement(m)}", highlight=False)
     out.print("A candidate is not an identification: an examiner decides.", style="dim")
 
 
-def comparison_dict(probe: PrintSide, reference: PrintSide, comparison: Comparison) -> dict[str, Any]:
-    """Return what a comparison says, for JSON."""
+def _band(name: str) -> str:
+    """Return a band in its own colour, by its name here or in the contract; nothing for an unknown one."""
+    word = name.removeprefix("BAND_").lower()
+    return f"[{word}]{word}[/]" if word in list(BANDS) else ""
+
+
+def _disagreement(m: types_pb2.Comparison) -> str:
+    mine, theirs = _finger(m.probe_position), _finger(m.position)
+    return f"probe's {mine} met reference's {theirs}: positions disagree"
+
+
+def _finger(code: int) -> str:
+    return Finger(code).name.lower().replace("_", " ")
+
+
+def comparison_dict(
+    probe: PrintSide, reference: PrintSide, comparison: Comparison, mirrored: float | None = None
+) -> dict[str, Any]:
+    """Return what a comparison says, for JSON; `mirrored` is what `explanation.mirrored_score` gives."""
+    move = comparison.transform
+    a, b = probe.side.template, reference.side.template
 
     def describe(one: PrintSide) -> dict[str, Any]:
         return {
@@ -186,10 +212,15 @@ def comparison_dict(probe: PrintSide, reference: PrintSide, comparison: Comparis
             "warnings": list(one.warnings),
         }
 
-    move = comparison.transform
-    a, b = probe.side.template, reference.side.template
     return {
         "score": comparison.score,
+        "band": str(shipped().band(comparison.score)),
+        "parts": [part._asdict() for part in comparison.parts],
+        "model": "ridges" if with_ridges(comparison) else "minutiae",
+        "rests_on": model_words(comparison, a, b),
+        "common_area_mm2": round(common_area(comparison, a, b), 1),
+        "mirrored_score": mirrored,
+        "warnings": [] if mirrored is None else [MIRRORED],
         "a": describe(probe),
         "b": describe(reference),
         "transform": {"dx": move.dx, "dy": move.dy, "turn": move.turn},
@@ -201,7 +232,10 @@ def show_comparison(report: Mapping[str, Any]) -> None:
     """Show what `comparison_dict` returned."""
     pairs: dict[str, Any] = {
         "log10 likelihood ratio": f"{report['score']:.2f}",
+        "band": f"{report['band']}: {BANDS[report['band']]}",
+        "rests on": report["rests_on"],
         "matched minutiae": len(report["matched"]),
+        "common area": f"{report['common_area_mm2']:.0f} mm2",
     }
     for side in ("a", "b"):
         one = report[side]
@@ -210,6 +244,23 @@ def show_comparison(report: Mapping[str, Any]) -> None:
         notes = "".join(f"; {warning}" for warning in one["warnings"])
         pairs[f"{side}: {one['file']}"] = f"{one['minutiae']} minutiae, {quality}{poor}{notes}"
     show_pairs("comparison", pairs)
+    _show_parts(report)
+    if report["mirrored_score"] is not None:
+        cause = f"mirrored, a scores {report['mirrored_score']:.1f}"
+        out.print(f"[yellow]warning:[/] {cause}: {'; '.join(report['warnings'])}", highlight=False)
+
+
+def _show_parts(report: Mapping[str, Any]) -> None:
+    """Show what the score is the sum of."""
+    table = _table("parts of the score", "part", "what it is", "measured", "adds")
+    for part in report["parts"]:
+        name, measured, adds = part["name"], f"{part['measured']:.2f}", f"{part['adds']:+.2f}"
+        table.add_row(name, PARTS.get(name, ""), measured, adds)
+    total = sum(part["adds"] for part in report["parts"])
+    table.add_row("sum", "", "", f"{total:+.2f}")
+    out.print(table)
+    if total < report["score"]:
+        out.print(f"a sum below {report['score']:.0f} is stated as {report['score']:.0f}", highlight=False)
 
 
 def show_pairs(title: str, pairs: Mapping[str, Any]) -> None:

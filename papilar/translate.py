@@ -10,6 +10,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import code_pb2
 
+from matcher.calibration import Band
 from matcher.codecs import NATIVE, decode, encode
 from matcher.compare import Comparison
 from matcher.errors import PapilarError
@@ -273,23 +274,42 @@ def to_candidate(found: Found) -> types_pb2.Candidate:
         encounter_id=found.encounter,
         score=found.score,
         comparisons=[to_comparison(m) for m in found.matches],
+        band=_BANDS[found.band],
     )
 
 
 def to_comparison(match: PrintMatch) -> types_pb2.Comparison:
-    """Write one print against another, with the minutiae found in both where there is evidence."""
+    """Write one print against another, with what was found in both where there is evidence."""
     message = types_pb2.Comparison(
         probe_index=match.probe,
         reference_encounter_id=match.encounter,
         reference_index=match.ordinal,
         position=match.finger.value,  # type: ignore[arg-type]
         score=match.score,
+        probe_position=match.probe_finger.value,  # type: ignore[arg-type]
+        positions_disagree=match.disagree,
+        band=_BANDS[match.band],
     )
+    if match.evidence is not None:
+        parts = match.evidence.comparison.parts
+        message.parts.extend(
+            types_pb2.ScorePart(name=p.name, measured=p.measured, adds=p.adds) for p in parts
+        )
     if match.evidence is not None and len(match.evidence.comparison.pairs):
         message.correspondences.extend(_to_correspondences(match.evidence))
         dx, dy, turn = match.evidence.comparison.transform
         message.transform.MergeFrom(types_pb2.Transform(dx=dx, dy=dy, rotation=turn))
     return message
+
+
+_BANDS = MappingProxyType(
+    {
+        None: types_pb2.BAND_UNSPECIFIED,
+        Band.RED: types_pb2.BAND_RED,
+        Band.YELLOW: types_pb2.BAND_YELLOW,
+        Band.GREEN: types_pb2.BAND_GREEN,
+    }
+)
 
 
 def _to_correspondences(evidence: Evidence) -> Iterable[types_pb2.Correspondence]:
@@ -315,6 +335,8 @@ def to_verification(outcome: Verification) -> matching_pb2.VerifyResponse:
         comparisons=[to_comparison(m) for m in outcome.matches],
         probe=to_assessments(outcome.probe),
         references=to_assessments(outcome.references),
+        band=_BANDS[outcome.band],
+        mirrored_score=outcome.mirrored,
     )
 
 

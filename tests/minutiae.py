@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from matcher.cylinders import Prepared, prepare
+from matcher.ridges import COARSEST, DIRECTIONS, FINEST, PERIODS, PHASES, WEIGHTS, RidgeGrid, pack
 from matcher.template import Finger, Template
 
 SIZE = (400, 480)
@@ -85,6 +86,27 @@ def rotation(turn: float) -> NDArray[np.float64]:
 def prints(count: int, *, first: int = 0, n: int = 30) -> list[Prepared]:
     """Return `count` different prints, prepared."""
     return [prepare(finger(first + k, n)) for k in range(count)]
+
+
+def ridge_grid(seed: int, rows: int, columns: int) -> RidgeGrid:
+    """Return a ridge description of random codes, about half of the cells described, and no pattern in it."""
+    random = np.random.default_rng(seed)
+    cells = (rows, columns)
+    weight = random.integers(0, WEIGHTS, cells) * random.integers(0, 2, cells)
+    described = weight > 0
+    return RidgeGrid(
+        int(random.integers(FINEST, COARSEST + 1)),
+        *(int(place) for place in random.integers(-(2**15), 2**15, 2)),
+        random.integers(0, DIRECTIONS, cells) * described,
+        random.integers(0, len(PERIODS), cells) * described,
+        weight,
+        random.integers(0, PHASES, (2 * rows, 2 * columns)) * described.repeat(2, 0).repeat(2, 1),
+    )
+
+
+def ridge_description(seed: int, rows: int = 5, columns: int = 7) -> bytes:
+    """Return a packed ridge description of random codes."""
+    return pack(ridge_grid(seed, rows, columns))
 
 
 def _scatter(random: np.random.Generator, n: int, size: tuple[int, int]) -> NDArray[np.float64]:

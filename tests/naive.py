@@ -1,9 +1,10 @@
 """The obvious twin of every compiled kernel: written to be read, not to be fast.
 
-Each function has the name and the meaning of its twin in `matcher/kernels.py`, in float64 throughout.
+Each function has the name and the meaning of its twin in `matcher/kernels/`, in float64 throughout.
 """
 
 import math
+import struct
 from itertools import pairwise, product
 
 import numpy as np
@@ -176,16 +177,11 @@ def pair_count(fewer, p):
     )
 
 
-def relaxed_score(similar, a, b, turn, p, favour=1):
+def structure(worth, relaxed, fewer, p, favour=1):
     """Of equal gains (to nine digits) the worthier pairs are taken, or with `favour` -1 the others."""
-    pairs, worth = best_pairs(similar, a, b, turn, p)
-    if len(pairs) < 2:
-        return 0.0
-    relaxed = relax(worth, compatibility(a, b, pairs, p), p.rounds, p.keep)
-    wanted = pair_count(min(len(a), len(b)), p)
-    ranks = [(-round(relaxed[s] / worth[s], 9), -favour * relaxed[s], s) for s in range(len(pairs))]
-    best = [s for _, _, s in sorted(ranks)[:wanted]]
-    return sum(relaxed[s] for s in best) / wanted
+    wanted = pair_count(fewer, p)
+    ranks = [(-round(relaxed[s] / worth[s], 9), -favour * relaxed[s], s) for s in range(len(worth))]
+    return sum(relaxed[s] for _, _, s in sorted(ranks)[:wanted]) / wanted
 
 
 def fit_rigid(a, b, pairs, weight):
@@ -198,16 +194,48 @@ def fit_rigid(a, b, pairs, weight):
     return turn, shift.real, -shift.imag
 
 
-def moved(pose, turn, dx, dy):
+def propose(a, b, pairs, rho, relaxed, p):
+    """Motions (k, 3) of the pairs of most relaxed worth, each supported by those that it agrees with."""
+    motions = []
+    for s in sorted(range(len(pairs)), key=lambda s: -relaxed[s])[: p.proposals]:
+        weight = np.where(np.arange(len(pairs)) == s, relaxed, rho[s] * relaxed)
+        alone = weight.sum() < 1.2 * relaxed[s]
+        motions.append(_onto(a[pairs[s, 0]], b[pairs[s, 1]]) if alone else fit_rigid(a, b, pairs, weight))
+    return np.array(motions).reshape(-1, 3)
+
+
+def _onto(m, n):
+    """The motion of one minutia onto another, direction and all."""
+    turn = wrapped(float(n[2]) - float(m[2]))
+    x, y, _ = moved(m[None], (turn, 0, 0))[0]
+    return turn, n[0] - x, n[1] - y
+
+
+def distinct(motions, x, y, p):
+    kept = []
+    for motion in motions:
+        if not any(_alike(motion, other, x, y, p) for other in kept):
+            kept.append(motion)
+    return np.array(kept[: p.tried]).reshape(-1, 3)
+
+
+def _alike(one, other, x, y, p):
+    point = np.array([[x, y, 0.0]])
+    apart = math.dist(moved(point, one)[0, :2], moved(point, other)[0, :2])
+    return apart <= p.alike and abs(wrapped(one[0] - other[0])) <= p.alike_turn
+
+
+def moved(pose, motion):
     """Poses after the motion that `compare.Transform` describes."""
+    turn, dx, dy = motion
     c, s = math.cos(turn), math.sin(turn)
     x, y, angle = np.asarray(pose, float).T
     return np.column_stack((c * x + s * y + dx, -s * x + c * y + dy, angle + turn))
 
 
-def grow_pairs(a, b, turn, dx, dy, distance, angle):
+def grow_pairs(a, b, distance, angle):
     cost = {}
-    for i, m in enumerate(moved(a, turn, dx, dy)):
+    for i, m in enumerate(np.asarray(a, float)):
         for j, n in enumerate(np.asarray(b, float)):
             apart, turned = math.dist(m[:2], n[:2]), abs(wrapped(m[2] - n[2]))
             if apart <= distance and turned <= angle:
@@ -216,26 +244,47 @@ def grow_pairs(a, b, turn, dx, dy, distance, angle):
     return pairs, np.array([cost[i, j] for i, j in pairs.tolist()])
 
 
-def align(a, b, pairs, rho, relaxed, p):
-    """Each of the best pairs proposes a motion; the one under which most minutiae coincide is returned."""
-    proposals = []
-    for s in sorted(range(len(pairs)), key=lambda s: -relaxed[s])[: p.proposals]:
-        weight = rho[s] * relaxed
-        if weight.sum() < 0.2 * relaxed[s]:
-            motion = _onto(np.asarray(a[pairs[s, 0]], float), np.asarray(b[pairs[s, 1]], float))
-        else:
-            weight[s] = relaxed[s]
-            motion = fit_rigid(a, b, pairs, weight)
-        _, misfit = grow_pairs(a, b, *motion, p.grow_distance, p.grow_angle)
-        proposals.append((np.exp(-misfit).sum(), motion))
-    return max(proposals, key=lambda proposal: proposal[0])[1]
+def spline(at, shift, stiffness):
+    """Solve [[K + stiffness I, P], [P^T, -e I]] W = [shift; 0] about the points' middle, e almost 0."""
+    K, middle = _radial_basis(at, at), at.mean(axis=0)
+    P = np.column_stack((np.full(len(at), 100.0), at - middle))
+    system = np.block([[K + stiffness * np.eye(len(at)), P], [P.T, -1e-6 * np.eye(3)]])
+    w = np.linalg.solve(system, np.vstack((shift, np.zeros((3, 2)))))
+    w[-3] -= middle @ w[-2:] / 100
+    return w
 
 
-def _onto(m, n):
-    """The motion of one minutia onto another, direction and all."""
-    turn = wrapped(n[2] - m[2])
-    x, y, _ = moved(m[None], turn, 0, 0)[0]
-    return turn, n[0] - x, n[1] - y
+def _radial_basis(points, at):
+    """r^2 ln r^2 of every distance, 0 at 0."""
+    r2 = ((points[:, None] - at[None]) ** 2).sum(axis=2)
+    return r2 * np.log(np.where(r2 > 0, r2, 1))
+
+
+def bent(points, at, w):
+    points = np.asarray(points, float)[:, :2]
+    affine = np.column_stack((np.full(len(points), 100.0), points)) @ w[-3:]
+    return affine + _radial_basis(points, np.asarray(at, float)) @ w[:-3]
+
+
+def align(a, b, motion, p, spline=spline):
+    """With another `spline` if need be: what one says far from points on a line is a matter of rounding."""
+    rigid, b = moved(a, motion), np.asarray(b, float)
+    lying, at, w = rigid, np.zeros((0, 2)), np.zeros((3, 2))
+    pairs, misfit = grow_pairs(lying, b, p.tolerances[0], p.angle)
+    for tolerance in p.tolerances[1:]:
+        if len(pairs) >= p.bending_pairs:
+            at = rigid[pairs[:, 0], :2]
+            w = spline(at, b[pairs[:, 1], :2] - at, p.stiffness)
+            lying = np.column_stack((rigid[:, :2] + bent(rigid, at, w), rigid[:, 2]))
+            pairs, misfit = grow_pairs(lying, b, tolerance, p.angle)
+    return lying, pairs, misfit, at, w
+
+
+def within(pose, corners, margin):
+    if not len(corners):
+        return np.zeros(len(pose), bool)
+    hull = np.array(sorted(convex_hull(corners), key=_around(corners)))
+    return np.array([near_hull(x, y, hull, margin) for x, y in np.asarray(pose, float)[:, :2]], bool)
 
 
 def cylinders(pose, cells, p):
@@ -261,3 +310,104 @@ def _around(pose):
     """Order of corners, counter-clockwise in (x, y): the angle about the middle of the corners."""
     x, y = np.mean(sorted(convex_hull(pose)), axis=0)
     return lambda corner: math.atan2(corner[1] - y, corner[0] - x)
+
+
+# ---- ridges
+
+
+def unpack(data, periods):
+    """Field by field, as `matcher.ridges` lays it out."""
+    data = bytes(data)
+    step, columns, rows, x, y = struct.unpack_from("<BBBxhh", data)
+    waves = np.zeros((2 * rows, 2 * columns, 4))
+    described = [q for q in range(rows * columns) if data[8 + q // 8] >> q % 8 & 1]
+    for number, cell in enumerate(described):
+        at = 8 + math.ceil(rows * columns / 8) + 3 * number
+        direction, period, weight, *phases = _fields(data[at : at + 3], (6, 3, 3, 3, 3, 3, 3))
+        k = 2 * math.pi / periods[period] * np.exp(1j * math.pi * direction / 64)  # y up
+        for q, phase in enumerate(phases):
+            place = 2 * (cell // columns) + q // 2, 2 * (cell % columns) + q % 2
+            waves[place] = k.real, -k.imag, phase * math.pi / 4, weight / 7
+    return waves, np.array([x, y, step], float)
+
+
+def _fields(data, widths):
+    """Numbers of so many bits each, from the lowest bit."""
+    code, fields = int.from_bytes(data, "little"), []
+    for width in widths:
+        fields.append(code % 2**width)
+        code //= 2**width
+    return fields
+
+
+def lie(waves, place, motion, at, w):
+    """The motion and the spline at every place; the kernel takes the spline at every fourth."""
+    rows, columns = waves.shape[:2]
+    x, y = np.meshgrid(place[0] + place[2] * np.arange(columns), place[1] + place[2] * np.arange(rows))
+    poses = np.column_stack((x.ravel(), y.ravel(), np.zeros(x.size)))
+    rigid = moved(poses, motion)[:, :2]
+    return (rigid + bent(rigid, at, w)).reshape(rows, columns, 2)
+
+
+def meet(waves, i, j, turned, x, y, others, place):
+    """Of our wave's two tellings, k and -k, the one is taken that points the other's way."""
+    row, column = round((y - place[1]) / place[2]), round((x - place[0]) / place[2])
+    if not (0 <= row < len(others) and 0 <= column < others.shape[1]):
+        return 0.0, 0.0, 0.0, 0.0, 0.0
+    wave, other = np.asarray(waves[i, j], float), np.asarray(others[row, column], float)
+    weight = wave[3] * other[3]
+    if weight == 0:
+        return 0.0, 0.0, 0.0, 0.0, 0.0
+    c, s = turned
+    k, phase = np.array([[c, s], [-s, c]]) @ wave[:2], wave[2]
+    if k @ other[:2] < 0:
+        k, phase = -k, -phase
+    cosine = k @ other[:2] / (np.linalg.norm(k) * np.linalg.norm(other[:2]))
+    away = np.array([x, y]) - (place[:2] + place[2] * np.array([column, row]))
+    d = phase - (other[2] + other[:2] @ away)
+    return weight, weight * max(0.0, math.cos(2 * math.acos(min(1.0, cosine)))), *((k + other[:2]) / 2), d
+
+
+def box_sum(values, reach):
+    out = np.zeros(values.shape)
+    for d, i, j in np.ndindex(values.shape):
+        out[d, i, j] = values[d, max(0, i - reach) : i + reach + 1, max(0, j - reach) : j + reach + 1].sum()
+    return out
+
+
+def pull(waves, lying, shift, turn, corner, others, place):
+    out = np.zeros((5, *shift.shape[:2]))
+    turned = math.cos(turn), math.sin(turn)
+    for i, j in np.ndindex(*shift.shape[:2]):
+        at = 2 * i + corner, 2 * j + corner
+        x, y = lying[at] + shift[i, j]
+        _, g, kx, ky, d = meet(waves, *at, turned, x, y, others, place)
+        if waves[at][3] > 0:
+            out[:, i, j] = np.array([kx * kx, kx * ky, ky * ky, kx * math.sin(d), ky * math.sin(d)]) * g
+    return out
+
+
+def settle(waves, lying, turn, step, others, place, p):
+    shift = np.zeros((len(waves) // 2, waves.shape[1] // 2, 2))
+    for number, window in enumerate(p.windows):
+        reach = max(1, math.floor((window - step) / (2 * step) + 0.5))
+        sums = box_sum(pull(waves, lying, shift, turn, number % 2, others, place), reach)
+        for i, j in np.ndindex(*shift.shape[:2]):
+            xx, xy, yy, x, y = sums[:, i, j]
+            u = np.linalg.solve(np.array([[xx, xy], [xy, yy]]) + p.stiffness * np.eye(2), [x, y])
+            length = np.linalg.norm(u)
+            shift[i, j] += u * min(1.0, p.most_shift / length) if length > 0 else 0.0
+    return shift
+
+
+def agreement(waves, lying, turn, step, others, place, p):
+    """One row at a time, every other place of it: those whose row and column are both even, or both odd."""
+    shift = settle(waves, lying, turn, step, others, place, p)
+    met = np.zeros((*waves.shape[:2], 4))
+    turned = math.cos(turn), math.sin(turn)
+    for i, j in np.ndindex(*waves.shape[:2]):
+        if i % 2 == j % 2:
+            x, y = lying[i, j] + shift[i // 2, j // 2]
+            weight, *_, d = meet(waves, i, j, turned, x, y, others, place)
+            met[i, j] = (x, y, weight, math.cos(d)) if weight > 0 else (0.0, 0.0, 0.0, 0.0)
+    return met[..., 2].sum(), (met[..., 2] * met[..., 3]).sum(), met

@@ -255,7 +255,12 @@ def public(parent: ast.Module | ast.ClassDef) -> Iterator[Function | ast.ClassDe
 
 def test_names_keep_to_the_word_list() -> None:
     given = [*defined_names(), *((name_of(path), path.stem) for path in files(*PACKAGES))]
-    assert [f"{place} {name}" for place, name in given if BANNED_WORDS & words(name)] == []
+    assert [f"{place} {name}" for place, name in given if banned_at(place) & words(name)] == []
+
+
+def banned_at(place: str) -> set[str]:
+    """Return the words that no name may hold there: where waves are described, they have a phase."""
+    return BANNED_WORDS - {"phase"} if place.split(":")[0].endswith("/ridges.py") else BANNED_WORDS
 
 
 def defined_names() -> Iterator[tuple[str, str]]:

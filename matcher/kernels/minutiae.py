@@ -412,7 +412,7 @@ def spline(at, shift, stiffness):
         system[i, n + 2] = system[n + 2, i] = at[i, 1]
         wanted[i] = shift[i]
     for k in range(n, n + 3):
-        system[k, k] = -1e-3
+        system[k, k] = -1e-6
     return np.linalg.solve(system, wanted)
 
 

@@ -23,8 +23,8 @@ from numba import njit
 def unpack(data, periods):
     """Return the waves (2 r, 2 c, 4) of a packed description, and its (x, y, step); see `matcher.ridges`."""
     columns, rows = int(data[1]), int(data[2])
-    x, y = int(data[4]) | int(data[5]) << 8, int(data[6]) | int(data[7]) << 8
-    place = np.array([x - ((x >> 15) << 16), y - ((y >> 15) << 16), int(data[0])], np.float64)
+    x, y = np.int64(data[4]) | np.int64(data[5]) << 8, np.int64(data[6]) | np.int64(data[7]) << 8
+    place = np.array([x - ((x >> 15) << 16), y - ((y >> 15) << 16), data[0]], np.float64)
     waves = np.zeros((2 * rows, 2 * columns, 4), np.float32)
     at = 8 + (rows * columns + 7) // 8
     for cell in range(rows * columns):

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from enroll.image import GrayImage, resample
+from matcher.errors import InvalidInput
 from matcher.template import PPI, Kind, Template
 
 Colour = tuple[int, int, int]
@@ -22,7 +24,9 @@ class Style:
     """The look of the pictures, chosen by eye on FVC2002 and FVC2004. Lengths in pixels of the picture."""
 
     most_width: int = 1600  # of the picture: a full-HD screen less the margins of a web page
-    most_height: int = 1000  # of a print in it
+    most_height: int = 1000  # of a print in a picture of one
+    match_height: int = 700  # of a print in a picture of two
+    overlay_height: int = 620  # of the two on each other
     print_width: int = 1000  # most of the print in a picture of one
     least_width: int = 560  # of the picture of one print, which has to carry the legend
     least_match_width: int = 840  # the same, of two
@@ -47,9 +51,6 @@ class Style:
     faint_halo: float = 0.7
     link: float = 1.1
     outline: float = 1.8
-    reach: float = (
-        18.0  # by which the common area goes beyond its minutiae, in pixels of the print: two ridges
-    )
 
     paper: Colour = (255, 255, 255)
     blank: int = 250  # grey of a print that has no image
@@ -63,6 +64,21 @@ class Style:
     unstated_ink: Ink = (110, 110, 110, 255)  # a minutia whose quality is not stated
     outline_ink: Ink = (0, 122, 135, 230)
     link_opacity: int = 150
+    overlay_inks: tuple[Colour, Colour] = (
+        # probe and reference: complementary, so that both together are nearly black; a blue and an orange are
+        # told apart by all colour-blind eyes
+        (255, 150, 30),
+        (0, 100, 220),
+    )
+    agreement: tuple[Colour, ...] = (
+        # of ridges, from 0 and less to 1: they grow lighter and then darker, from warm to cold
+        (213, 84, 20),
+        (244, 165, 90),
+        (205, 205, 205),
+        (105, 180, 200),
+        (0, 120, 150),
+    )
+    shade: float = 0.36  # of the agreement over the print
     longest: int = 400  # letters of a line that are looked at
     palette: tuple[Colour, ...] = (
         # matplotlib's "plasma" (CC0) at 0, 1/8, ... 6/8: its yellow end does not show on white paper
@@ -85,6 +101,24 @@ class Style:
 
 
 STYLE = Style()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Side:
+    """One of the two prints of a match.
+
+    Attributes
+    ----------
+    image : GrayImage or None
+        The print, of any resolution; None draws the minutiae on blank paper.
+    template : Template
+    label : str
+        Opaque identifier of the print, written above it: never a name.
+    """
+
+    image: GrayImage | None
+    template: Template
+    label: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +154,24 @@ class Panel:
         return max(style.least_radius, style.radius * self.scale)
 
 
-def fit(sizes: Sequence[tuple[int, int]], room: int, style: Style) -> list[Panel]:
-    """Give prints one scale at which they fit side by side."""
+def ground_of(image: GrayImage | None, template: Template) -> Image.Image:
+    """Return the print at 500 ppi, or a speck of blank paper."""
+    if image is None:
+        return Image.new("L", (1, 1), STYLE.blank)
+    ground = Image.fromarray(resample(image).pixels)
+    apart = max(abs(one - other) for one, other in zip(ground.size, template.size, strict=True))
+    if apart > max(2, 0.01 * max(ground.size)):
+        raise InvalidInput(
+            f"an image of {ground.size} pixels at {PPI} ppi, a template of one of {template.size}",
+            remedy="give the image that the template was extracted from",
+        )
+    return ground
+
+
+def fit(sizes: Sequence[tuple[int, int]], room: int, high: int, style: Style) -> list[Panel]:
+    """Give prints one scale at which they fit side by side into so wide a room, none of them higher."""
     widths, heights = zip(*sizes, strict=True)
-    scale = min(style.most_scale, (room - len(sizes)) / sum(widths), style.most_height / max(heights))
+    scale = min(style.most_scale, (room - len(sizes)) / sum(widths), high / max(heights))
     return [Panel(0, 0, max(1, round(w * scale)), max(1, round(h * scale)), scale) for w, h in sizes]
 
 
@@ -239,11 +287,11 @@ _OUTLINES: dict[Kind, Points] = {
 }
 
 
-def ramp(parts: Points, style: Style) -> NDArray[np.int64]:
-    """Colours of the palette, shape (k, 3), for parts from 0 to 1."""
-    known = np.linspace(0, 1, len(style.palette))
-    bands = np.asarray(style.palette, np.float64).T
-    return np.column_stack([np.rint(np.interp(parts, known, band)) for band in bands]).astype(np.int64)
+def ramp(parts: Points, palette: Sequence[Colour]) -> NDArray[np.int64]:
+    """Colours of a palette, shape (..., 3), for parts from 0 to 1."""
+    known = np.linspace(0, 1, len(palette))
+    bands = np.asarray(palette, np.float64).T
+    return np.stack([np.rint(np.interp(parts, known, band)) for band in bands], axis=-1).astype(np.int64)
 
 
 def ink(colour: NDArray[np.int64], opacity: int = 255) -> Ink:
@@ -254,7 +302,7 @@ def ink(colour: NDArray[np.int64], opacity: int = 255) -> Ink:
 
 def quality_ink(quality: int, style: Style) -> Ink:
     """Colour a quality of 1 to 100 from light to dark, 0 in grey."""
-    return ink(ramp(np.array([1 - quality / 100]), style)[0]) if quality else style.unstated_ink
+    return ink(ramp(np.array([1 - quality / 100]), style.palette)[0]) if quality else style.unstated_ink
 
 
 _KINDS = ((Kind.ENDING, "ending", False), (Kind.BIFURCATION, "bifurcation", False))
@@ -282,12 +330,19 @@ def legend(
     return x
 
 
-def area_legend(overlay: Overlay, text: Text, at: tuple[float, float]) -> None:
-    """Explain the outline."""
+def area_legend(overlay: Overlay, text: Text, at: tuple[float, float], *, shaded: bool) -> None:
+    """Explain the outline, and the colours of agreement in it where there are any."""
     style, (x, y) = overlay.style, at
-    sample = np.array(((x, y), (x + style.text, y)))
-    overlay.line(sample, style.outline_ink, style.outline)
-    text.write((x + style.text + style.row, y), "common area", style.soft)
+    if not shaded:
+        sample = np.array(((x, y), (x + style.text, y)))
+        overlay.line(sample, style.outline_ink, style.outline)
+        text.write((x + style.text + style.row, y), "common area", style.soft)
+        return
+    x = text.write((x, y), "ridges differ", style.soft) + style.row
+    for step in range(style.bar):
+        colour = ink(ramp(np.array([step / style.bar]), style.agreement)[0])
+        overlay.line(np.array(((x + step, y - 5), (x + step, y + 5))), colour, 1.4)
+    text.write((x + style.bar + style.row, y), "agree", style.soft)
 
 
 def quality_bar(overlay: Overlay, text: Text, end: tuple[float, float]) -> None:

@@ -15,12 +15,13 @@ import zipfile
 import cv2
 import numpy as np
 import pytest
+from minutiae import ridge_description
 from typer.testing import CliRunner
 
 from benchmarks import datasets, download, report, runner, systems
 from benchmarks.__main__ import app
 from enroll.errors import ImageTruncated, ResolutionUnknown
-from matcher.calibration import shipped
+from matcher.calibration import Evidence, shipped
 from matcher.codecs import decode
 from matcher.errors import InvalidInput
 from matcher.template import Template
@@ -225,21 +226,26 @@ def test_a_failure_to_enrol_is_counted_and_scores_the_minimum(prints, tmp_path):
     assert {row["score"] for row in failed} == {"-inf"}
 
 
-def test_raw_scores_are_kept_beside_where_a_system_has_them(prints, tmp_path):
-    class Raw(Fake):
-        def raw(self, probe, reference):
-            return 10 * super().compare(probe, reference)
+def test_evidence_is_kept_beside_where_a_system_has_it(prints, tmp_path):
+    class Evident(Fake):
+        def evidence(self, probe, reference):
+            ridges = None if "1_1" in (probe, reference) else 1 / 3
+            return Evidence(10 * super().compare(probe, reference), 0.5, 7.0, ridges)
 
-    runner.run(datasets.load(prints).sets, [Raw(prints, fails=("2_1",)), Fake(prints, "bare")], tmp_path)
+    evident = Evident(prints, fails=("2_1",))
+    runner.run(datasets.load(prints).sets, [evident, Fake(prints, "bare")], tmp_path)
     folder = tmp_path / "fvc2002-DB2_B" / "fake"
-    with (folder / "raw.csv").open() as file:
-        raw = list(csv.DictReader(file))
-    for row, other in zip(scores_of(folder), raw, strict=True):
+    with (folder / "evidence.csv").open() as file:
+        found = list(csv.DictReader(file))
+    assert list(found[0]) == ["probe", "reference", "mated", *Evidence._fields]
+    for row, other in zip(scores_of(folder), found, strict=True):
         assert [row[key] for key in ("probe", "reference", "mated")] == list(other.values())[:3]
-        assert float(other["raw_score"]) == pytest.approx(10 * float(row["score"]))
-    digest = hashlib.sha256((folder / "raw.csv").read_bytes()).hexdigest()
-    assert json.loads((folder / "run.json").read_text())["raw_digest"] == digest
-    assert not (tmp_path / "fvc2002-DB2_B" / "bare" / "raw.csv").exists()
+        assert float(other["structure"]) == pytest.approx(10 * float(row["score"]))
+        bare = {"1_1", "2_1"} & {other["probe"], other["reference"]}
+        assert other["ridges"] == ("" if bare else repr(1 / 3)), "every digit, or nothing"
+    digest = hashlib.sha256((folder / "evidence.csv").read_bytes()).hexdigest()
+    assert json.loads((folder / "run.json").read_text())["evidence_digest"] == digest
+    assert not (tmp_path / "fvc2002-DB2_B" / "bare" / "evidence.csv").exists()
 
 
 def test_a_damaged_file_is_a_failure_to_enrol(prints, tmp_path):
@@ -389,7 +395,8 @@ def pipeline(monkeypatch):
 
     def extract(image):
         points = np.stack([np.arange(10, 60, 5), np.arange(10, 60, 5)], axis=1)
-        template = Template.of(points, np.zeros(10), np.ones(10), np.full(10, 50), size=(96, 96))
+        numbers = np.zeros(10), np.ones(10), np.full(10, 50)
+        template = Template.of(points, *numbers, size=(96, 96), ridges=ridge_description(1))
         return types.SimpleNamespace(rejected=bool((image.pixels == 255).all()), template=template)
 
     monkeypatch.setattr(systems, "extract", extract)
@@ -401,7 +408,24 @@ def test_papilar_rejects_as_its_pipeline_does(pipeline, prints):
     assert papilar.extract(white.tobytes(), ppi=500) is None
     one = papilar.extract((prints / "1_1.png").read_bytes(), ppi=500)
     assert math.isfinite(papilar.compare(one, one))
-    assert papilar.compare(one, one) == shipped().llr(papilar.raw(one, one))
+    assert papilar.compare(one, one) == shipped().llr(papilar.evidence(one, one))
+    assert papilar.evidence(one, one).ridges is not None
+
+
+def test_papilar_through_iso_records_has_minutiae_alone(pipeline, prints):
+    _, white = cv2.imencode(".png", np.full((96, 96), 255, np.uint8))
+    system, (iso,) = systems.Papilar(), systems.make(["papilar-iso"])
+    assert iso.extract(white.tobytes(), ppi=500) is None
+    data = (prints / "1_1.png").read_bytes()
+    whole, bare = system.extract(data, ppi=500), iso.extract(data, ppi=500)
+    assert len(whole.ridges) > 0 == len(bare.ridges)
+    assert len(bare.pose) == len(whole.pose) == 10
+    found = iso.evidence(bare, bare)
+    assert found.ridges is None
+    assert iso.compare(bare, bare) == shipped().llr(found)
+    assert {part.name for part in shipped().parts(found)} == {"structure", "share"}
+    assert isinstance(iso, systems.EvidentSystem)
+    assert (iso.name, set(iso.about())) == ("papilar-iso", {"papilar", "calibration"})
 
 
 def test_a_command_can_ask_for_templates(pipeline, prints):

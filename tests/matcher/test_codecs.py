@@ -1,5 +1,6 @@
 """Template formats: what a round trip keeps, the real samples, golden bytes, and bytes that are broken."""
 
+import dataclasses
 import json
 import math
 import struct
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from minutiae import ridge_description
 
 from matcher import codecs
 from matcher.codecs import ansi378, iso19794, native
@@ -22,11 +24,14 @@ from matcher.errors import (
     TemplateTruncated,
     TemplateVersionUnsupported,
 )
+from matcher.ridges import RidgeGrid, pack
+from matcher.ridges import check as check_ridges
 from matcher.template import Finger, Impression, Kind, Template
 
+NATIVE = "papilar-2"
 GOLDEN = Path(__file__).resolve().parents[1] / "data" / "templates"
 WRITABLE = [name for name, codec in codecs.CODECS.items() if codec.write]
-RECORDS = [name for name in WRITABLE if name != "papilar-1"]
+RECORDS = [name for name in WRITABLE if name != NATIVE]
 UNIT = {name: math.radians(2) if name.startswith("ansi") else 2 * math.pi / 256 for name in codecs.CODECS}
 LATENTS = {Impression(code) for code in range(4, 8)}
 KEPT_IMPRESSIONS = {
@@ -57,7 +62,11 @@ def templates(draw: st.DrawFn, *, most: int = 40, largest: int = 2000) -> Templa
         finger=draw(st.sampled_from(Finger)),
         impression=draw(st.sampled_from(Impression)),
         print_quality=draw(st.none() | st.integers(0, 100)),
+        ridges=draw(st.just(b"") | descriptions),
     )
+
+
+descriptions = st.builds(ridge_description, st.integers(0, 2**32 - 1), st.integers(1, 9), st.integers(1, 9))
 
 
 def view_lists(most: int = 4) -> st.SearchStrategy[list[Template]]:
@@ -110,6 +119,7 @@ def assert_same(found: Sequence[Template], expected: Sequence[Template]) -> None
     """Equal, but for the angle's last bit: 0 and a full turn less one float are neighbours."""
     assert len(found) == len(expected)
     for one, other in zip(found, expected, strict=True):
+        assert one.ridges == other.ridges
         assert (one.size, one.finger, one.impression) == (other.size, other.finger, other.impression)
         assert one.print_quality == other.print_quality
         np.testing.assert_array_equal(one.xy, other.xy)
@@ -139,7 +149,7 @@ def record_2009(views: Sequence[bytes], *, version: bytes = b"030\0", owner: int
 
 def valid_records() -> dict[str, bytes]:
     views = [
-        crowd(5, finger=Finger.LEFT_INDEX, print_quality=40),
+        crowd(5, finger=Finger.LEFT_INDEX, print_quality=40, ridges=ridge_description(1)),
         crowd(3, 8, finger=Finger.RIGHT_THUMB, impression=Impression.LIVE_ROLLED),
         crowd(2, 9, finger=Finger.LEFT_INDEX),
     ]
@@ -172,12 +182,13 @@ def reads_or_refuses(data: bytes) -> None:
         assert (template.xy >= 0).all()
         assert (template.xy < template.size).all()
         assert ((template.angle >= 0) & (template.angle < 2 * math.pi)).all()
+        check_ridges(template.ridges)
 
 
 class TestRoundTrip:
     @given(view_lists())
     def test_the_native_format_keeps_everything(self, views: list[Template]) -> None:
-        assert codecs.decode(codecs.encode(views, "papilar-1")) == views
+        assert codecs.decode(codecs.encode(views, NATIVE)) == views
 
     @given(view_lists())
     @pytest.mark.parametrize("name", RECORDS)
@@ -185,6 +196,13 @@ class TestRoundTrip:
         data = codecs.encode(views, name)
         assert codecs.recognise(data) == name
         assert_same(codecs.decode(data), kept(views, name))
+
+    @given(view_lists())
+    @pytest.mark.parametrize("name", RECORDS)
+    def test_a_standard_record_keeps_no_ridges(self, name: str, views: list[Template]) -> None:
+        bare = [dataclasses.replace(view, ridges=b"") for view in views]
+        assert codecs.encode(views, name) == codecs.encode(bare, name)
+        assert not any(view.ridges for view in codecs.decode(codecs.encode(views, name)))
 
     @given(view_lists())
     @pytest.mark.parametrize("name", WRITABLE)
@@ -195,7 +213,7 @@ class TestRoundTrip:
     @given(templates())
     @pytest.mark.parametrize("name", WRITABLE)
     def test_a_direction_turns_by_half_a_step_at_most(self, name: str, template: Template) -> None:
-        step = 0.0 if name == "papilar-1" else UNIT[name]
+        step = 0.0 if name == NATIVE else UNIT[name]
         (found,) = codecs.decode(codecs.encode(template, name))
         before = {(int(x), int(y), int(k), int(q)): [] for (x, y), k, q in columns(template)}  # type: ignore[var-annotated]
         for ((x, y), k, q), angle in zip(columns(template), template.angle, strict=True):
@@ -231,7 +249,7 @@ class TestRoundTrip:
         assert sorted(found.quality) == sorted(crowd(400).quality[:255])
 
     def test_the_native_format_keeps_all_of_many_minutiae(self) -> None:
-        assert codecs.decode(codecs.encode(crowd(3000), "papilar-1")) == [crowd(3000)]
+        assert codecs.decode(codecs.encode(crowd(3000), NATIVE)) == [crowd(3000)]
 
     @pytest.mark.parametrize("name", RECORDS)
     def test_sixteen_views_of_each_of_eleven_fingers(self, name: str) -> None:
@@ -265,7 +283,7 @@ class TestRoundTrip:
 
     @pytest.mark.parametrize("name", ["ansi-378:2009", "iso", ""])
     def test_an_unknown_format_is_not_written(self, name: str) -> None:
-        with pytest.raises(TemplateFormatUnknown, match="papilar-1"):
+        with pytest.raises(TemplateFormatUnknown, match=NATIVE):
             codecs.encode(crowd(1), name)
 
 
@@ -276,16 +294,69 @@ def columns(template: Template) -> list[tuple[np.ndarray, np.uint8, np.uint8]]:
 class TestGolden:
     """Files of every released version stay here: new code reads old bytes, and writes the same ones."""
 
-    @pytest.mark.parametrize("name", WRITABLE)
+    VIEWS: ClassVar = [
+        crowd(6, 1, finger=Finger.RIGHT_INDEX, impression=Impression.LIVE_PLAIN, print_quality=77),
+        crowd(4, 2, finger=Finger.LEFT_LITTLE, impression=Impression.NONLIVE_ROLLED),
+    ]
+
+    @pytest.mark.parametrize("name", RECORDS)
     def test_golden_bytes(self, name: str) -> None:
-        views = [
-            crowd(6, 1, finger=Finger.RIGHT_INDEX, impression=Impression.LIVE_PLAIN, print_quality=77),
-            crowd(4, 2, finger=Finger.LEFT_LITTLE, impression=Impression.NONLIVE_ROLLED),
-        ]
         golden = (GOLDEN / f"{name.replace(':', '-')}.bin").read_bytes()
-        assert codecs.encode(views, name) == golden
-        expected = views if name == "papilar-1" else kept(views, name)
-        assert_same(codecs.decode(golden), expected)
+        assert codecs.encode(self.VIEWS, name) == golden
+        assert_same(codecs.decode(golden), kept(self.VIEWS, name))
+
+    def test_golden_bytes_of_the_native_format(self) -> None:
+        golden = (GOLDEN / "papilar-2.bin").read_bytes()
+        views = golden_views()
+        assert codecs.encode(views, NATIVE) == golden
+        assert codecs.decode(golden) == views
+        assert [len(view.ridges) > 0 for view in views] == [True, False]
+
+    def test_the_native_format_of_version_1_is_read(self) -> None:
+        """It is recognised as the native format and holds no ridges; written again it is of version 2."""
+        golden = (GOLDEN / "papilar-1.bin").read_bytes()
+        assert golden[len(native.MAGIC)] == 1
+        assert codecs.recognise(golden) == NATIVE
+        assert_same(codecs.decode(golden), self.VIEWS)
+        assert not any(view.ridges for view in codecs.decode(golden))
+        again = codecs.encode(codecs.decode(golden), NATIVE)
+        assert again[len(native.MAGIC)] == 2
+        assert codecs.decode(again) == codecs.decode(golden)
+
+    def test_version_1_is_checked_like_version_2(self) -> None:
+        golden = (GOLDEN / "papilar-1.bin").read_bytes()
+        assert_prefixes_refused(golden)
+        for at in range(8, len(golden) - 4):
+            body = mutated(golden, at, golden[at] ^ 0x55)[:-4]
+            with pytest.raises(TemplateError):
+                codecs.decode(body + golden[-4:])
+            reads_or_refuses(body + struct.pack("<I", zlib.crc32(body)))
+
+    def test_a_record_that_says_version_1_and_holds_ridges_is_refused(self) -> None:
+        body = mutated(codecs.encode(golden_views(), NATIVE), len(native.MAGIC), 1)[:-4]
+        with pytest.raises(TemplateError):
+            codecs.decode(body + struct.pack("<I", zlib.crc32(body)))
+
+
+def golden_views() -> list[Template]:
+    """Two views of made-up minutiae, one with made-up ridges: bare arithmetic, no finger and no chance."""
+    k = np.arange(6)
+    cells = np.arange(12).reshape(3, 4)
+    phase = np.arange(48).reshape(6, 8) * 5 % 8
+    grid = RidgeGrid(9, -7, 20, cells * 5 % 64, cells % 8, cells % 3 * 3, phase)
+    first = Template.of(
+        np.column_stack((40 * k + 3, 70 * k + 1)),
+        k / 2,
+        k % 3,
+        100 - 9 * k,
+        size=(300, 400),
+        finger=Finger.RIGHT_INDEX,
+        impression=Impression.LIVE_PLAIN,
+        print_quality=77,
+        ridges=pack(grid),
+    )
+    second = Template.of([(7, 9), (5, 250)], [1.25, 4.5], [2, 1], [0, 0], size=(10, 251))
+    return [first, second]
 
 
 @pytest.mark.datasets
@@ -322,7 +393,7 @@ class TestRealSamples:
         name = self.SAMPLES[sample]
         if name in WRITABLE:
             assert codecs.decode(codecs.encode(found, name)) == found
-        assert codecs.decode(codecs.encode(found, "papilar-1")) == found
+        assert codecs.decode(codecs.encode(found, NATIVE)) == found
 
     @staticmethod
     def load(datasets: Path, sample: str) -> tuple[bytes, dict]:  # type: ignore[type-arg]
@@ -577,18 +648,18 @@ class TestBrokenBytes:
             for value in range(256):
                 reads_or_refuses(mutated(VALID[name], at, value))
 
-    @given(at=st.integers(8, len(VALID["papilar-1"]) - 5), value=st.integers(1, 255))
+    @given(at=st.integers(8, len(VALID[NATIVE]) - 5), value=st.integers(1, 255))
     def test_the_checksum_finds_every_changed_byte(self, at: int, value: int) -> None:
-        data = VALID["papilar-1"]
+        data = VALID[NATIVE]
         with pytest.raises(TemplateError):
             codecs.decode(mutated(data, at, data[at] ^ value))
 
-    @given(at=st.integers(8, len(VALID["papilar-1"]) - 5), value=st.integers(0, 255))
+    @given(at=st.integers(8, len(VALID[NATIVE]) - 5), value=st.integers(0, 255))
     def test_a_native_record_is_checked_behind_its_checksum(self, at: int, value: int) -> None:
-        body = mutated(VALID["papilar-1"], at, value)[:-4]
+        body = mutated(VALID[NATIVE], at, value)[:-4]
         reads_or_refuses(body + struct.pack("<I", zlib.crc32(body)))
 
-    @pytest.mark.parametrize("name", [name for name in VALID if name != "papilar-1"])
+    @pytest.mark.parametrize("name", [name for name in VALID if name != NATIVE])
     @pytest.mark.parametrize("extra", [1, 2, 3, 50])
     def test_more_bytes_than_the_record_are_refused(self, name: str, extra: int) -> None:
         with pytest.raises(TemplateOutOfBounds, match="bytes"):
@@ -641,9 +712,28 @@ class TestBrokenBytes:
             codecs.decode(b"FMR\0" + version + bytes(100))
 
     def test_a_newer_native_version_is_refused(self) -> None:
-        data = VALID["papilar-1"]
-        with pytest.raises(TemplateVersionUnsupported, match="version 2"):
-            codecs.decode(data[:8] + b"\2\0" + data[10:])
+        data = VALID[NATIVE]
+        for version in (b"\3\0", b"\0\1"):
+            with pytest.raises(TemplateVersionUnsupported, match="reads 1 to 2"):
+                codecs.decode(data[:8] + version + data[10:])
+
+    def test_version_0_is_refused(self) -> None:
+        with pytest.raises(TemplateVersionUnsupported, match="version 0"):
+            codecs.decode(mutated(VALID[NATIVE], 8, 0))
+
+    @given(ridges=descriptions, cut=st.integers(1, 40), more=st.binary(min_size=1, max_size=9))
+    def test_a_ridge_description_that_is_none_is_refused(self, ridges: bytes, cut: int, more: bytes) -> None:
+        """Cut short, drawn out, or of a step that there is not, inside a record that is otherwise whole."""
+        whole = codecs.encode(crowd(3, ridges=ridges), NATIVE)
+        at = whole.index(struct.pack("<H", len(ridges)) + ridges)
+        for broken in (ridges[: -min(cut, len(ridges) - 1)], ridges + more, b"\1" + ridges[1:]):
+            changed = struct.pack("<H", len(broken)) + broken
+            body = bytearray(whole[:at] + changed)
+            struct.pack_into("<I", body, 10, len(body) + 4)
+            with pytest.raises(TemplateError, match="ridge description"):
+                codecs.decode(bytes(body) + struct.pack("<I", zlib.crc32(body)))
+            with pytest.raises(TemplateError, match="ridge description"):
+                crowd(3, ridges=broken)
 
     @pytest.mark.parametrize("data", [b"", b"FM", b"PAPILA", b"<?xml version='1.0'?>", bytes(64)])
     def test_bytes_of_no_format(self, data: bytes) -> None:

@@ -24,11 +24,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from minutiae import finger
+from minutiae import finger, ridge_description
 
 from matcher import gallery as gallery_module
 from matcher import segment as segment_module
-from matcher.cylinders import Prepared, prepare
+from matcher.cylinders import CODE, SURE_QUALITY, Cylinders, Prepared, prepare
 from matcher.errors import GalleryCorrupt, GalleryTooNew
 from matcher.gallery import MANIFEST, Gallery
 from matcher.index import CoarseIndex
@@ -36,8 +36,17 @@ from matcher.segment import _PREFIX, VERSION, LiveSegment, SealedSegment, write_
 from matcher.template import Template
 
 GOLDEN = Path(__file__).resolve().parents[1] / "data" / "gallery"
-FIELDS = ("pose", "bits", "valid", "minutia")
-PRINTS = [prepare(finger(k, 12, size=(200, 240))) for k in range(240)]
+
+
+def print_of(k: int) -> Template:
+    """Every third with ridges, every other with minutiae that are not sure."""
+    made = finger(k, 12, size=(200, 240))
+    quality = made.quality if k % 2 else np.maximum(made.quality, SURE_QUALITY)
+    ridges = ridge_description(k) if k % 3 == 0 else b""
+    return Template.of(made.xy, made.angle, made.kind, quality, size=made.size, ridges=ridges)
+
+
+PRINTS = [prepare(print_of(k)) for k in range(240)]
 EMPTY = prepare(Template.of([[3, 4]], [1.0], [1], [50], size=(10, 10)))
 NOBODY = np.zeros(0, np.int64)
 
@@ -56,11 +65,17 @@ def filled(folder: Path, rows: range, *, seal_at: tuple[int, ...] = ()) -> Galle
     return gallery
 
 
+def arrays_of(prepared: Prepared) -> list[np.ndarray]:
+    return [prepared.pose, prepared.quality, *prepared.every, *prepared.sure, prepared.ridges]
+
+
 def same(a: Prepared | None, b: Prepared | None) -> bool:
+    """Whether they hold the same arrays, byte for byte."""
     return (
         a is not None
         and b is not None
-        and all(np.array_equal(getattr(a, name), getattr(b, name)) for name in FIELDS)
+        and [(x.dtype, x.shape, x.tobytes()) for x in arrays_of(a)]
+        == [(x.dtype, x.shape, x.tobytes()) for x in arrays_of(b)]
     )
 
 
@@ -76,8 +91,9 @@ def holds(gallery: Gallery, rows: Iterator[int] | range | list[int]) -> bool:
 
 
 def on_disk(folder: Path, row: int) -> bool:
-    """Whether a row's minutiae or cylinders lie in any file."""
-    traces = PRINTS[row].pose.tobytes(), PRINTS[row].bits.tobytes()
+    """Whether a row's minutiae, cylinders or ridges lie in any file."""
+    arrays = PRINTS[row].pose, PRINTS[row].every.bits, PRINTS[row].sure.bits, PRINTS[row].ridges
+    traces = [array.tobytes() for array in arrays if array.size]
     return any(trace in path.read_bytes() for path in folder.iterdir() for trace in traces)
 
 
@@ -111,7 +127,7 @@ def test_a_shortlist_is_ordered_and_bounded(tmp_path: Path) -> None:
     assert len(found.rows) == 10
     assert len(set(found.rows.tolist())) == 10
     assert (np.diff(found.votes) <= 0).all()
-    assert found.votes[0] == pytest.approx(len(PRINTS[7].bits), rel=1e-5)
+    assert found.votes[0] == pytest.approx(len(PRINTS[7].every.bits), rel=1e-5)
     assert (found.rows.dtype, found.votes.dtype) == (np.int64, np.float32)
     whole = gallery.shortlist(PRINTS[7], limit=40)
     assert whole.rows.tolist() == list(range(40))
@@ -160,13 +176,13 @@ def test_many_additions_copy_little() -> None:
     """Owners and norms of the live index grow with room to spare and stay right."""
     index = CoarseIndex()
     for owner, p in enumerate(PRINTS):
-        index.add(p.bits, np.full(len(p.bits), owner))
+        index.add(p.every.bits, np.full(len(p.every.bits), owner))
     built = CoarseIndex.build(
-        np.concatenate([p.bits for p in PRINTS]),
-        np.repeat(np.arange(len(PRINTS)), [len(p.bits) for p in PRINTS]),
+        np.concatenate([p.every.bits for p in PRINTS]),
+        np.repeat(np.arange(len(PRINTS)), [len(p.every.bits) for p in PRINTS]),
     )
     for p in PRINTS[::40]:
-        grown, whole = index.search(p.bits, neighbours=50), built.search(p.bits, neighbours=50)
+        grown, whole = index.search(p.every.bits, neighbours=50), built.search(p.every.bits, neighbours=50)
         assert np.array_equal(grown.slots, whole.slots)
         assert np.array_equal(grown.votes, whole.votes)
 
@@ -240,7 +256,7 @@ def test_segments_of_another_code_are_rebuilt(tmp_path: Path, caplog: pytest.Log
     """Cylinders made by other kernels must not be compared with today's."""
     filled(tmp_path, range(3), seal_at=(2,))
     manifest = tmp_path / MANIFEST
-    manifest.write_text(manifest.read_text().replace("mcc-192x6-1", "mcc-192x6-0"))
+    manifest.write_text(manifest.read_text().replace(CODE, "mcc-192x6-0"))
     assert Gallery(tmp_path, rows_of(0, 1, 2)).missing(rows_of(0, 1, 2)) == [0, 1, 2]
     assert "mcc-192x6-0" in caplog.text
 
@@ -543,7 +559,7 @@ def test_newer_versions_are_refused_and_left_alone(tmp_path: Path) -> None:
     header = whole[_PREFIX.size : _PREFIX.size + length]
     newer = _PREFIX.pack(magic, VERSION + 1, zlib.crc32(header, VERSION + 1), length)
     path.write_bytes(newer + whole[_PREFIX.size :])
-    with pytest.raises(GalleryTooNew, match="version 2"):
+    with pytest.raises(GalleryTooNew, match=f"version {VERSION + 1}"):
         Gallery(tmp_path, rows_of(0, 1))
     path.write_bytes(whole)
     (tmp_path / MANIFEST).write_text(manifest.replace('"version": 1', '"version": 2'))
@@ -554,7 +570,7 @@ def test_newer_versions_are_refused_and_left_alone(tmp_path: Path) -> None:
 
 def test_damage_inside_the_index_that_checksums_do_not_see() -> None:
     """FAISS bytes of another index, or of none, are refused before they can answer."""
-    bits, owner = PRINTS[0].bits, np.zeros(len(PRINTS[0].bits), np.int64)
+    bits, owner = PRINTS[0].every.bits, np.zeros(len(PRINTS[0].every.bits), np.int64)
     data = CoarseIndex.build(bits, owner).dump()
     for broken in (data[:40], np.zeros(100, np.uint8), data[:-8]):
         with pytest.raises(GalleryCorrupt):
@@ -563,17 +579,24 @@ def test_damage_inside_the_index_that_checksums_do_not_see() -> None:
         CoarseIndex.load(data, bits[1:], owner[1:])
 
 
-# ---- the golden gallery
+# ---- golden galleries
+
+
+READ, REBUILT = (2,), (1,)
+"""Versions whose segments are read as they are, and those whose cylinders are made anew."""
 
 
 def golden_prints() -> dict[int, Prepared]:
     """Three prints by row: bare arithmetic, no finger and no kernel."""
     made = {}
-    for row, m in ((2, 3), (5, 0), (11, 5)):
+    for row, m, sure, b in ((2, 3, 2, 40), (5, 0, 0, 0), (11, 5, 5, 9)):
         k = np.arange(m + 2)
         words = np.arange(m * 21, dtype=np.uint64).reshape(m, 21) * np.uint64(0x9E3779B97F4A7C15)
         pose = np.column_stack((10 * k + row, 7 * k, k / 8)).astype(np.float32)
-        made[row] = Prepared(pose, words[:, :18].copy(), words[:, 18:].copy(), k[:m].astype(np.int16))
+        every = Cylinders(words[:, :18].copy(), words[:, 18:].copy(), k[:m].astype(np.int16))
+        fewer = every if sure == m else Cylinders(*(array[:sure] ^ array.dtype.type(1) for array in every))
+        ridges = (np.arange(b) * 37 % 256).astype(np.uint8)
+        made[row] = Prepared(pose, (100 - 9 * k).astype(np.uint8), every, fewer, ridges)
     return made
 
 
@@ -586,8 +609,15 @@ def write_golden() -> None:
     gallery.seal()
 
 
-@pytest.mark.parametrize("version", range(1, VERSION + 1))
-def test_galleries_of_every_version_are_read(tmp_path: Path, version: int) -> None:
+def test_there_is_a_golden_gallery_of_every_version() -> None:
+    assert sorted(READ + REBUILT) == list(range(1, VERSION + 1))
+    assert sorted(path.name for path in GOLDEN.iterdir()) == [f"version-{v}" for v in range(1, VERSION + 1)]
+
+
+@pytest.mark.parametrize("version", READ)
+def test_galleries_of_these_versions_are_read(
+    tmp_path: Path, version: int, caplog: pytest.LogCaptureFixture
+) -> None:
     """Those that a released program wrote, byte for byte as it wrote them."""
     folder = tmp_path / "gallery"
     shutil.copytree(GOLDEN / f"version-{version}", folder)
@@ -598,6 +628,37 @@ def test_galleries_of_every_version_are_read(tmp_path: Path, version: int) -> No
         assert same(gallery.prepared(row), prepared)
     assert gallery.shortlist(expected[2], limit=1).rows.tolist() == [2]
     assert gallery.shortlist(expected[11], limit=1).rows.tolist() == [11]
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("version", REBUILT)
+def test_galleries_of_older_versions_are_rebuilt(
+    tmp_path: Path, version: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A released program wrote them, with cylinders of another code: all rows are missing, which is said, the
+    old files are erased, and what is then added is found, also after opening again."""
+    folder = tmp_path / "gallery"
+    shutil.copytree(GOLDEN / f"version-{version}", folder)
+    old = {path.name: path.read_bytes() for path in folder.glob("*.pps")}
+    code = json.loads((folder / MANIFEST).read_text())["cylinders"]
+    assert [_PREFIX.unpack_from(data)[1] for data in old.values()] == [version]
+    assert code != CODE
+    gallery = Gallery(folder, rows_of(2, 5, 11))
+    assert code in caplog.text
+    assert CODE in caplog.text
+    assert len(gallery) == 0
+    assert gallery.missing(rows_of(2, 5, 11)) == [2, 5, 11]
+    assert not list(folder.glob("*.pps"))
+    for row in (2, 5, 11):
+        gallery.add(row, PRINTS[row])
+    gallery.seal()
+    caplog.clear()
+    again = Gallery(folder, rows_of(2, 5, 11))
+    assert not caplog.records
+    for one in (gallery, again):
+        assert one.missing(rows_of(2, 5, 11)) == []
+        assert all(same(one.prepared(row), PRINTS[row]) for row in (2, 5, 11))
+    assert not any(path.read_bytes() in old.values() for path in folder.iterdir())
 
 
 # ---- the coarse index
@@ -620,10 +681,10 @@ def naive_votes(bits: np.ndarray, owner: np.ndarray, probe: np.ndarray, neighbou
 def test_votes_are_the_twins(first: int, count: int) -> None:
     """With every vector fetched, the votes are the sums of each row's best similarities."""
     some = PRINTS[first : first + count]
-    bits = np.concatenate([p.bits for p in some])
-    owner = np.repeat(np.arange(count), [len(p.bits) for p in some])
-    found = CoarseIndex.build(bits, owner).search(PRINTS[first + 1].bits, neighbours=len(bits))
-    expected = naive_votes(bits, owner, PRINTS[first + 1].bits, len(bits))
+    bits = np.concatenate([p.every.bits for p in some])
+    owner = np.repeat(np.arange(count), [len(p.every.bits) for p in some])
+    found = CoarseIndex.build(bits, owner).search(PRINTS[first + 1].every.bits, neighbours=len(bits))
+    expected = naive_votes(bits, owner, PRINTS[first + 1].every.bits, len(bits))
     assert found.slots.tolist() == sorted(expected)
     np.testing.assert_allclose(found.votes, [expected[s] for s in found.slots.tolist()], rtol=1e-5)
 
@@ -631,12 +692,12 @@ def test_votes_are_the_twins(first: int, count: int) -> None:
 @pytest.mark.parametrize("factory", ["BFlat", "BHNSW16", "BIVF4"])
 def test_other_indexes_by_name(factory: str) -> None:
     """A trained and an approximate index are built, written, read and searched through the same door."""
-    bits = np.concatenate([p.bits for p in PRINTS[:40]])
-    owner = np.repeat(np.arange(40), [len(p.bits) for p in PRINTS[:40]])
+    bits = np.concatenate([p.every.bits for p in PRINTS[:40]])
+    owner = np.repeat(np.arange(40), [len(p.every.bits) for p in PRINTS[:40]])
     built = CoarseIndex.build(bits, owner, factory=factory)
     loaded = CoarseIndex.load(built.dump(), bits, owner)
     for index in (built, loaded):
-        found = index.search(PRINTS[7].bits, neighbours=50)
+        found = index.search(PRINTS[7].every.bits, neighbours=50)
         assert found.slots[np.argmax(found.votes)] == 7
 
 
@@ -645,6 +706,23 @@ def test_cylinders_without_a_bit_vote_for_nothing() -> None:
     none = np.zeros((3, 18), np.uint64)
     found = CoarseIndex.build(none, np.arange(3)).search(none[:1], neighbours=3)
     assert not found.votes.any()
+
+
+def test_a_segment_keeps_every_field_byte_for_byte(tmp_path: Path) -> None:
+    """With ridges and without, all minutiae sure or some; what is read is read-only."""
+    some = [*PRINTS[:12], EMPTY, *golden_prints().values()]
+    kinds = {(p.ridges.size > 0, p.sure is p.every) for p in some}
+    assert kinds == {(True, True), (True, False), (False, True), (False, False)}
+    path = tmp_path / "s.pps"
+    write_segment(path, range(len(some)), some)
+    segment = SealedSegment(path)
+    for slot, prepared in enumerate(some):
+        found = segment.prepared(slot)
+        assert same(found, prepared)
+        assert not any(array.flags.writeable for array in arrays_of(found))
+    again = tmp_path / "again.pps"
+    write_segment(again, range(len(some)), [segment.prepared(slot) for slot in range(len(some))])
+    assert again.read_bytes() == path.read_bytes()
 
 
 def test_a_live_segment_and_a_sealed_one_vote_alike(tmp_path: Path) -> None:

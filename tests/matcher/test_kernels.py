@@ -1,6 +1,7 @@
-"""Every compiled kernel does what its obvious twin in tests/naive.py does."""
+"""Every compiled kernel of minutiae does what its obvious twin in tests/naive.py does."""
 
 import inspect
+import itertools
 import math
 
 import naive
@@ -12,11 +13,12 @@ from minutiae import finger, mate
 from numba import njit
 from scipy.spatial import ConvexHull
 
-from matcher import kernels
-from matcher.compare import Relaxation
+from matcher.compare import Alignment, Relaxation
 from matcher.cylinders import Shape, cell_centres, prepare
+from matcher.kernels import minutiae as kernels
+from matcher.kernels import ridges
 
-SHAPE, RELAXATION = Shape(), Relaxation()
+SHAPE, RELAXATION, ALIGNMENT = Shape(), Relaxation(), Alignment()
 CELLS = cell_centres(SHAPE)
 LAYOUTS = ("scattered", "line", "upright line", "grid", "spot", "pairs")
 seeds = st.integers(0, 2**32 - 1)
@@ -64,13 +66,15 @@ def two_prints(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def test_every_kernel_has_its_twin() -> None:
     """A kernel added without a twin fails here."""
-    names = {
+    names = [
         name
-        for name, value in vars(kernels).items()
+        for module in (kernels, ridges)
+        for name, value in vars(module).items()
         if hasattr(value, "py_func") or type(value).__name__ == "_Intrinsic"
-    }
-    assert len(names) > 15
-    assert names <= {name for name, _ in inspect.getmembers(naive, inspect.isfunction)}
+    ]
+    assert len(names) > 30
+    assert len(set(names)) == len(names)  # one twin serves one kernel
+    assert set(names) <= {name for name, _ in inspect.getmembers(naive, inspect.isfunction)}
 
 
 @given(st.integers(0, 2**64 - 1))
@@ -222,15 +226,22 @@ def test_pairing_and_relaxation(prints: tuple, turn: float) -> None:
     np.testing.assert_allclose(relaxed, naive.relax(worth, rho, RELAXATION.rounds, RELAXATION.keep))
 
 
-@given(two_prints(), st.sampled_from([0.0, math.pi]))
+@given(two_prints(), st.sampled_from([0.0, math.pi]), st.integers(0, 40))
 @settings(deadline=None)
-def test_relaxed_score(prints: tuple, turn: float) -> None:
-    """The twin's, with pairs of equal gain taken in whichever order."""
-    a, b, similar = prints
-    value = kernels.relaxed_score(similar, a, b, turn, RELAXATION)
-    most = naive.relaxed_score(similar, a, b, turn, RELAXATION)
-    least = naive.relaxed_score(similar, a, b, turn, RELAXATION, favour=-1)
+def test_structure(prints: tuple, turn: float, fewer: int) -> None:
+    """The twin's, with pairs of equal gain taken in whichever order; fewer pairs than wanted count as 0."""
+    _, worth, _, relaxed = relaxed_pairs(*prints, turn)
+    assume(len(worth))
+    value = kernels.structure(worth, relaxed, fewer, RELAXATION)
+    most = naive.structure(worth, relaxed, fewer, RELAXATION)
+    least = naive.structure(worth, relaxed, fewer, RELAXATION, favour=-1)
     assert least - 1e-6 <= value <= most + 1e-6
+
+
+def relaxed_pairs(a: np.ndarray, b: np.ndarray, similar: np.ndarray, turn: float) -> tuple:
+    pairs, worth = kernels.best_pairs(similar, a, b, turn, RELAXATION)
+    rho = kernels.compatibility(a, b, pairs, RELAXATION)
+    return pairs, worth, rho, kernels.relax(worth, rho, RELAXATION.rounds, RELAXATION.keep)
 
 
 @given(st.integers(0, 255))
@@ -246,13 +257,13 @@ def test_pair_count(fewer: int) -> None:
 def test_fit_rigid(a: np.ndarray, seed: int) -> None:
     """No motion fits better than the kernel's; the twin's fits as well."""
     random = np.random.default_rng(seed)
-    b = naive.moved(a, *random.uniform(-3, 3, 3)) + random.normal(0, 2, a.shape)
+    b = naive.moved(a, random.uniform(-3, 3, 3)) + random.normal(0, 2, a.shape)
     b = b.astype(np.float32)
     pairs = np.column_stack((np.arange(len(a)), random.permutation(len(a))))
     weight = random.uniform(0.1, 1, len(a))
 
     def misfit(motion: tuple[float, float, float]) -> float:
-        away = naive.moved(a, *motion)[pairs[:, 0], :2] - b[pairs[:, 1], :2]
+        away = naive.moved(a, motion)[pairs[:, 0], :2] - b[pairs[:, 1], :2]
         return float(weight @ (away**2).sum(axis=1))
 
     best = misfit(kernels.fit_rigid(a, b, pairs, weight))
@@ -261,35 +272,174 @@ def test_fit_rigid(a: np.ndarray, seed: int) -> None:
         assert best <= misfit(np.array(kernels.fit_rigid(a, b, pairs, weight)) + step) + 1e-3
 
 
-@given(two_prints(), st.floats(-4, 4), st.floats(-30, 30), st.floats(-30, 30))
+@given(two_prints(), st.sampled_from([0.0, math.pi]))
 @settings(deadline=None)
-def test_grow_pairs(prints: tuple, turn: float, dx: float, dy: float) -> None:
+def test_propose(prints: tuple, turn: float) -> None:
+    """The twin's motions, in its order."""
+    a, b, similar = prints
+    pairs, _, rho, relaxed = relaxed_pairs(a, b, similar, turn)
+    found = kernels.propose(a, b, pairs, rho, relaxed, RELAXATION)
+    expected = naive.propose(a, b, pairs, rho, relaxed, RELAXATION)
+    assert found.shape == expected.shape == (min(RELAXATION.proposals, len(pairs)), 3)
+    assert (
+        np.abs([math.remainder(t, 2 * math.pi) for t in found[:, 0] - expected[:, 0]]).max(initial=0) < 1e-4
+    )
+    np.testing.assert_allclose(found[:, 1:], expected[:, 1:], atol=0.05)
+
+
+motions = st.tuples(st.floats(-4, 4), st.floats(-300, 300), st.floats(-300, 300))
+
+
+@given(seeds, st.integers(0, 20), st.floats(0, 400), st.floats(0, 400))
+@settings(deadline=None)
+def test_distinct(seed: int, n: int, x: float, y: float) -> None:
+    """The twin's, and no two of them alike where the probe lies."""
+    random = np.random.default_rng(seed)
+    some = random.normal(0, 1, (n, 3)) * (0.1, 8, 8) + random.integers(0, 2, (n, 1)) * (3, 50, -20)
+    found = kernels.distinct(some, x, y, ALIGNMENT)
+    assert found.tolist() == naive.distinct(some, x, y, ALIGNMENT).tolist()
+    assert len(found) <= ALIGNMENT.tried
+    assert found[:1].tolist() == some[:1].tolist()
+
+
+def test_motions_on_either_side_of_a_half_turn_are_alike() -> None:
+    some = np.array([[math.pi - 0.01, 3.0, 4.0], [0.01 - math.pi, 3.0, 4.0], [math.pi - 0.3, 3.0, 4.0]])
+    assert kernels.distinct(some, 0.0, 0.0, ALIGNMENT).tolist() == some[[0, 2]].tolist()
+
+
+@given(poses(whole=False), motions)
+@settings(deadline=None)
+def test_moved(pose: np.ndarray, motion: tuple[float, float, float]) -> None:
+    """The twin's; distances and angles to each other stay."""
+    found = kernels.moved(pose, np.array(motion))
+    np.testing.assert_allclose(found, naive.moved(pose, motion), atol=1e-4)
+    np.testing.assert_allclose(found[:, 2] - pose[:, 2], motion[0], atol=1e-5)
+
+
+@given(two_prints(), motions)
+@settings(deadline=None)
+def test_grow_pairs(prints: tuple, motion: tuple[float, float, float]) -> None:
     a, b, _ = prints
-    b = np.concatenate((b, naive.moved(a, turn, dx, dy).astype(np.float32)[::2]))
-    pairs, misfit = kernels.grow_pairs(a, b, turn, dx, dy, 15.0, math.pi / 8)
-    expected, expected_misfit = naive.grow_pairs(a, b, turn, dx, dy, 15.0, math.pi / 8)
+    a = naive.moved(a, motion)
+    b = np.concatenate((b, a.astype(np.float32)[::2]))
+    pairs, misfit = kernels.grow_pairs(a, b, 15.0, math.pi / 8)
+    expected, expected_misfit = naive.grow_pairs(a, b, 15.0, math.pi / 8)
     assert pairs.tolist() == expected.tolist()
     np.testing.assert_allclose(misfit, expected_misfit, atol=1e-5)
+    assert len(pairs) >= 1  # each second one was put in its place
 
 
-@given(two_prints())
-@settings(max_examples=50, deadline=None)
-def test_align(prints: tuple) -> None:
-    """As many minutiae coincide under its motion as under the twin's."""
-    a, b, similar = prints
-    pairs, worth = kernels.best_pairs(similar, a, b, 0.0, RELAXATION)
-    assume(len(pairs) >= 2)
-    rho = kernels.compatibility(a, b, pairs, RELAXATION)
-    relaxed = kernels.relax(worth, rho, RELAXATION.rounds, RELAXATION.keep)
+@st.composite
+def bendings(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
+    """Points, some of them in one place or on one line, and a small shift of each."""
+    pose = draw(poses(least=1, most=20, whole=False)).astype(float)
+    random = np.random.default_rng(draw(seeds))
+    return pose[:, :2].copy(), random.normal(0, 5, (len(pose), 2))
 
-    def support(motion: tuple[float, float, float]) -> float:
-        p = RELAXATION
-        return float(np.exp(-naive.grow_pairs(a, b, *motion, p.grow_distance, p.grow_angle)[1]).sum())
 
-    motion = kernels.align(a, b, pairs, rho, relaxed, RELAXATION)
-    assert support(motion) == pytest.approx(
-        support(naive.align(a, b, pairs, rho, relaxed, RELAXATION)), abs=1e-3
+@given(bendings(), st.sampled_from([10.0, 300.0, 1e4]), seeds)
+@settings(deadline=None)
+def test_spline(bending: tuple, stiffness: float, seed: int) -> None:
+    """It shifts its points as the twin does, and every other point where they are no line."""
+    at, shift = bending
+    points = np.column_stack((at, at[:, 0]))
+    if np.linalg.matrix_rank(at - at.mean(axis=0), tol=150) == 2:
+        points = np.vstack((points, np.random.default_rng(seed).uniform(-50, 450, (10, 3))))
+    found = kernels.bent(points, at, kernels.spline(at, shift, stiffness))
+    expected = naive.bent(points, at, naive.spline(at, shift, stiffness))
+    np.testing.assert_allclose(found, expected, atol=0.01)
+
+
+@given(seeds, st.integers(3, 20))
+@settings(deadline=None)
+def test_a_spline_without_stiffness_interpolates(seed: int, n: int) -> None:
+    """At its points it gives their shifts; the stiffer, the less. A stretch it gives always."""
+    random = np.random.default_rng(seed)
+    at = layout("scattered", n, seed, whole=False)[:, :2].astype(float)
+    shift = random.normal(0, 5, (n, 2))
+    assume(min(math.dist(*pair) for pair in itertools.combinations(at.tolist(), 2)) > 5)
+    drawn = [kernels.bent(at, at, kernels.spline(at, shift, stiffness)) for stiffness in (0.0, 300.0, 1e4)]
+    np.testing.assert_allclose(drawn[0], shift, atol=1e-4)
+    misses = [((one - shift) ** 2).sum() for one in drawn]
+    assert misses == sorted(misses)
+    affine = at @ random.normal(0, 0.05, (2, 2)) + random.normal(0, 5, 2)
+    assert np.abs(kernels.bent(at, at, kernels.spline(at, affine, 300.0)) - affine).max() < 0.5
+
+
+@given(seeds, st.integers(3, 60), st.floats(-100, 1000), st.floats(-100, 1000))
+@settings(deadline=None)
+def test_a_spline_does_not_depend_on_where_the_origin_lies(seed: int, n: int, dx: float, dy: float) -> None:
+    """The same shifts wherever the print lies, and never farther from what is wanted than no shift at all."""
+    random = np.random.default_rng(seed)
+    at = layout("scattered", n, seed, whole=False)[:, :2].astype(float)
+    shift = random.normal(0, 3, (n, 2))
+    drawn = [
+        kernels.bent(points, points, kernels.spline(points, shift, 300.0))
+        for points in (at, at + np.array([dx, dy]), at - at.mean(axis=0))
+    ]
+    for one in drawn:
+        assert ((one - shift) ** 2).sum() <= (shift**2).sum() * (1 + 1e-6)
+    np.testing.assert_allclose(drawn[1], drawn[0], atol=0.1)
+    np.testing.assert_allclose(drawn[2], drawn[0], atol=0.1)
+
+
+@given(bendings(), poses(whole=False))
+@settings(deadline=None)
+def test_bent(bending: tuple, pose: np.ndarray) -> None:
+    """The twin's shift for any weights, also at the spline's own points; none without points."""
+    at, shift = bending
+    w = np.vstack((shift / 1e4, shift.mean(axis=0) * [[0.01], [0.01], [-0.01]]))
+    points = np.vstack((pose, np.column_stack((at, at[:, 0])).astype(np.float32)))
+    np.testing.assert_allclose(kernels.bent(points, at, w), naive.bent(points, at, w), atol=0.01)
+    assert not kernels.bent(pose, np.zeros((0, 2)), np.ones((3, 2))).any()
+
+
+@given(seeds, st.integers(1, 20), motions, st.sampled_from([0.0, 2.0, 6.0]))
+@settings(max_examples=60, deadline=None)
+def test_align(seed: int, n: int, motion: tuple[float, float, float], jitter: float) -> None:
+    """Pairs, misfits and where the minutiae come to lie are the twin's; equal misfits in any order."""
+    random = np.random.default_rng(seed)
+    a = layout("scattered", n, seed)
+    b = naive.moved(a, motion) + random.normal(0, jitter, (n, 3)) * (1, 1, 0.03)
+    b = b[random.permutation(n)[: max(1, n - 2)]].astype(np.float32)
+    start = np.add(motion, random.normal(0, 1, 3) * (0.01, 3, 3))
+    lying, pairs, misfit, at, w = kernels.align(a, b, start, ALIGNMENT)
+    expected, expected_pairs, expected_misfit, expected_at, expected_w = naive.align(
+        a, b, start, ALIGNMENT, kernels.spline
     )
+    np.testing.assert_allclose(lying, expected, atol=1e-3)
+    assert sorted(pairs.tolist()) == sorted(expected_pairs.tolist())
+    np.testing.assert_allclose(misfit, expected_misfit, atol=1e-3)
+    assert w.shape == expected_w.shape == (len(at) + 3, 2)
+    np.testing.assert_allclose(
+        kernels.bent(lying, at, w), naive.bent(lying, expected_at, expected_w), atol=0.01
+    )
+
+
+def test_bending_finds_more_than_a_motion_does() -> None:
+    """A print drawn out by a seventh: its rim lies more than a ridge away, and is reached all the same."""
+    a = layout("grid", 25, 1)
+    a[:, :2] = 40 * np.stack(np.meshgrid(np.arange(5), np.arange(5)), axis=2).reshape(25, 2) + 20
+    b = a.copy()
+    b[:, :2] = (a[:, :2] - 100) * 1.15 + 100
+    still = kernels.grow_pairs(a.astype(float), b, ALIGNMENT.tolerances[-1], ALIGNMENT.angle)[0]
+    _, pairs, misfit, _, _ = kernels.align(a, b, np.zeros(3), ALIGNMENT)
+    assert len(still) < 25
+    assert sorted(pairs.tolist()) == [[i, i] for i in range(25)]
+    assert misfit.max() < 0.1
+
+
+@given(poses(whole=False), poses(least=0, most=12), st.floats(-0.01, 0.01), st.booleans())
+@settings(deadline=None)
+def test_within(pose: np.ndarray, corners: np.ndarray, turn: float, lying: bool) -> None:
+    """The twin's, but for points on the very margin; also of corners that came to lie somewhere."""
+    around = naive.moved(corners, (turn, 3.3, -2.2)) if lying else corners
+    found = kernels.within(pose, around, 20.0)
+    ways = [naive.within(pose, around, margin) for margin in (19.9, 20.1)]
+    assert found.shape == (len(pose),)
+    assert ((found == ways[0]) | (found == ways[1])).all()
+    if len(corners):
+        assert kernels.within(around, around, 20.0).all()
 
 
 def test_kernels_do_not_touch_their_arguments() -> None:
@@ -298,5 +448,5 @@ def test_kernels_do_not_touch_their_arguments() -> None:
     again = kernels.cylinders(print_.pose, CELLS, SHAPE)  # read-only
     for array, other in zip(again, kernels.cylinders(print_.pose.copy(), CELLS, SHAPE), strict=True):
         assert np.array_equal(array, other)
-    similar = kernels.similarities(*again[:2], print_.bits, print_.valid, RELAXATION.least_common)
+    similar = kernels.similarities(*again[:2], *print_.every[:2], RELAXATION.least_common)
     assert similar.diagonal() == pytest.approx(1.0)

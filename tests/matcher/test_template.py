@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from minutiae import ridge_description
 
-from matcher.errors import TemplateOutOfBounds
+from matcher.errors import TemplateOutOfBounds, TemplateTruncated
 from matcher.template import Finger, Impression, Template
 
 SIZE = (300, 400)
@@ -69,7 +70,8 @@ def test_minutiae_stand_by_quality_then_y_x_and_angle(rows: list[tuple[int, int,
 
 @given(ROWS)
 def test_to_build_it_again_changes_nothing(rows: list[tuple[int, int, float, int, int]]) -> None:
-    once = template(rows, finger=Finger.LEFT_RING, impression=Impression.LATENT_LIFT, print_quality=0)
+    said = {"finger": Finger.LEFT_RING, "impression": Impression.LATENT_LIFT, "print_quality": 0}
+    once = template(rows, **said, ridges=ridge_description(1))
     again = Template.of(
         once.xy,
         once.angle,
@@ -79,6 +81,7 @@ def test_to_build_it_again_changes_nothing(rows: list[tuple[int, int, float, int
         finger=once.finger,
         impression=once.impression,
         print_quality=once.print_quality,
+        ridges=once.ridges,
     )
     assert again == once
     assert again.angle.tobytes() == once.angle.tobytes()
@@ -104,11 +107,11 @@ def test_a_position_is_rounded_to_whole_pixels(x: float, y: float) -> None:
 
 @given(ROWS, st.integers(0, 40))
 def test_the_best_come_first(rows: list[tuple[int, int, float, int, int]], count: int) -> None:
-    found = template(rows)
+    found = template(rows, ridges=ridge_description(1))
     best = found.best(count)
     assert len(best) == min(count, len(found))
     assert sorted(best.quality, reverse=True) == sorted(found.quality, reverse=True)[:count]
-    assert best.size == found.size
+    assert (best.size, best.ridges) == (found.size, found.ridges)
 
 
 def test_arrays_are_read_only_and_not_the_callers() -> None:
@@ -135,6 +138,7 @@ def test_templates_differ_by_any_field() -> None:
         template(row, finger=Finger.LEFT_INDEX),
         template(row, impression=Impression.OTHER),
         template(row, print_quality=3),
+        template(row, ridges=ridge_description(1)),
     ]
     assert one == template(row)
     assert all(one != other for other in others)
@@ -142,7 +146,7 @@ def test_templates_differ_by_any_field() -> None:
 
 
 def test_a_template_travels_between_processes() -> None:
-    one = template([(1, 2, 0.5, 1, 9)], print_quality=3)
+    one = template([(1, 2, 0.5, 1, 9)], print_quality=3, ridges=ridge_description(1))
     assert pickle.loads(pickle.dumps(one)) == one  # noqa: S301 (our own bytes)
 
 
@@ -176,6 +180,18 @@ def test_an_undefined_code_is_refused(kind: int, quality: int) -> None:
 def test_an_undefined_print_quality_is_refused(print_quality: int) -> None:
     with pytest.raises(TemplateOutOfBounds, match="print quality"):
         template([], print_quality=print_quality)
+
+
+def test_a_ridge_description_that_is_none_is_refused() -> None:
+    """And one that is a buffer is kept as bytes of its own."""
+    ridges = bytearray(ridge_description(1))
+    found = template([], ridges=ridges)
+    ridges[0] = 77
+    assert found.ridges == ridge_description(1)
+    with pytest.raises(TemplateOutOfBounds, match="ridge description of step 77"):
+        template([], ridges=bytes(ridges))
+    with pytest.raises(TemplateTruncated, match="ridge description"):
+        template([], ridges=found.ridges[:-1])
 
 
 @pytest.mark.parametrize("lengths", [(1, 2, 2, 2), (2, 1, 2, 2), (2, 2, 1, 2), (2, 2, 2, 1)])

@@ -62,7 +62,7 @@ def _grown(finger: Callable[[int], Any], seed: int) -> Any:
     return finger(seed)
 
 
-def record(seed: int, code: Finger = Finger.UNKNOWN, *, form: str = "papilar-1", n: int = 36) -> bytes:
+def record(seed: int, code: Finger = Finger.UNKNOWN, *, form: str = "papilar-2", n: int = 36) -> bytes:
     """Template record of a finger, as it is enrolled."""
     from minutiae import finger
 
@@ -73,7 +73,7 @@ def mate_record(seed: int, number: int = 1, *, n: int = 36) -> bytes:
     """Template record of another impression of the same finger, turned and shifted."""
     from minutiae import finger, mate
 
-    return encode(mate(finger(seed, n), number, turn=0.3, shift=(12, -20)).template, "papilar-1")
+    return encode(mate(finger(seed, n), number, turn=0.3, shift=(12, -20)).template, "papilar-2")
 
 
 def enrolled_as(seed: int, code: Finger = Finger.UNKNOWN) -> PrintInput:

@@ -1,5 +1,6 @@
 """The command line, as someone at a terminal meets it: what is shown, what is kept, and the exit code."""
 
+import dataclasses
 import json
 import os
 import pty
@@ -22,13 +23,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from minutiae import finger
-from nodes import Served, picture, record, serving, white
+from nodes import Served, enrolled_as, mate_record, picture, record, serving, white
 from PIL import Image
 from skimage import data as photographs
 from stores import tamper
 
 from matcher.codecs import decode, encode
+from matcher.template import Finger
 from papilar import cli
+from papilar.requests import Enrollment
 from papilar.store import Counts, Store
 
 PAPILAR = [sys.executable, "-m", "papilar"]
@@ -545,6 +548,37 @@ def test_as_json_a_search_is_json_alone(run: Any, node: Served, prints: Path) ->
     assert "gallery" in run("status", "--node", node.address).out
 
 
+def test_the_band_stands_beside_the_score(run: Any, node: Served, prints: Path) -> None:
+    question = "identify", prints / "002_2.png", "--node", node.address
+    first, second = json.loads(run(*question, "--json").out)["candidates"]
+    assert (first["band"], second["band"]) == ("BAND_GREEN", "BAND_RED")
+    words = run(*question).out
+    assert re.search(rf"1 +{first['score']:.1f} +green +002 ", words)
+    assert re.search(rf"2 +{second['score']:.1f} +red +001 ", words)
+
+
+def test_a_candidate_is_drawn_as_the_node_compared_it(
+    run: Any, node: Served, prints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With bend and ridges where comparing here gives the node's score; by its own words where not."""
+    drawn: list[Any] = []
+    draw = cli.draw_match
+    monkeypatch.setattr(cli, "draw_match", lambda *a, **k: drawn.append(a[2]) or draw(*a, **k))
+    question = "identify", prints / "002_2.png", "--node", node.address, "--plot", tmp_path / "m.png"
+    assert run(*question).code == 0
+    compare = cli.compare_templates
+    monkeypatch.setattr(cli, "compare_templates", lambda *a: dataclasses.replace(compare(*a), score=99.0))
+    assert run(*question).code == 0
+    full, plain = drawn
+    assert len(full.common) > 100
+    assert len(plain.common) == len(plain.bend.at) == 0
+    assert plain.score == pytest.approx(full.score)
+    assert sorted(map(tuple, plain.pairs.tolist())) == sorted(map(tuple, full.pairs.tolist()))
+    assert plain.transform == pytest.approx(full.transform)
+    assert [p.name for p in plain.parts] == [p.name for p in full.parts]
+    assert sum(p.adds for p in plain.parts) == pytest.approx(plain.score)
+
+
 def test_several_prints_and_templates_make_a_probe(
     run: Any, node: Served, prints: Path, tmp_path: Path
 ) -> None:
@@ -559,6 +593,28 @@ def test_several_prints_and_templates_make_a_probe(
     assert "white.png is too poor" in said.out
     for wrong in ("2", "2,11", "2,x", "2,²", "2,7,1", ","):
         assert "--fingers" in run("identify", *both, "--fingers", wrong).error[0]
+
+
+def test_a_swapped_pair_is_said_in_plain_words(run: Any, tmp_path: Path) -> None:
+    files = [tmp_path / "a.fmr", tmp_path / "b.fmr"]
+    for seed, file in enumerate(files, 1):
+        file.write_bytes(mate_record(seed))
+    prints = enrolled_as(1, Finger.RIGHT_INDEX), enrolled_as(2, Finger.LEFT_INDEX)
+    with serving(tmp_path / "gallery") as served:
+        served.client.enroll(Enrollment(prints, subject_id="swapped"))
+        words = "met reference's {}: positions disagree"
+        for fingers, disagree in (("2,7", False), ("7,2", True)):
+            command = ("identify", *files, "--node", served.address, "--fingers", fingers)
+            said = run(*command)
+            assert "swapped" in said.out
+            assert (f"rank 1: probe's right index {words.format('left index')}" in said.out) is disagree
+            assert (f"rank 1: probe's left index {words.format('right index')}" in said.out) is disagree
+            (candidate,) = json.loads(run(*command, "--json").out)["candidates"]
+            assert [c["positions_disagree"] for c in candidate["comparisons"]] == [disagree] * 2
+            places = {(c["probe_position"], c["position"]) for c in candidate["comparisons"]}
+            names = {"FINGER_POSITION_RIGHT_INDEX", "FINGER_POSITION_LEFT_INDEX"}
+            assert {name for pair in places for name in pair} == names
+            assert all((mine != theirs) is disagree for mine, theirs in places)
 
 
 def test_a_poor_probe_is_told_what_to_do(run: Any, node: Served, prints: Path, tmp_path: Path) -> None:
@@ -637,6 +693,47 @@ def test_prints_are_compared_and_drawn(run: Any, prints: Path, tmp_path: Path) -
         float(json.loads(run("compare", prints / "001_1.png", prints / "002_1.png", "--json").out)["score"])
         < 1
     )
+
+
+def test_a_comparison_says_what_its_score_is_made_of(run: Any, prints: Path) -> None:
+    files = prints / "001_1.png", prints / "001_2.png"
+    report = json.loads(run("compare", *files, "--json").out)
+    assert {"structure", "ridges"} <= {part["name"] for part in report["parts"]}
+    assert sum(part["adds"] for part in report["parts"]) == pytest.approx(report["score"])
+    assert (report["band"], report["model"]) == ("green", "ridges")
+    assert 100 < report["common_area_mm2"] < 400
+    assert (report["mirrored_score"], report["warnings"]) == (None, [])
+    words = run("compare", *files).out
+    assert "green: 1 in 100,000 comparisons of different fingers scores as much" in words
+    assert "minutiae and ridges" in words
+    for part in report["parts"]:
+        assert re.search(
+            rf"{part['name']} .* {part['measured']:.2f} +{re.escape(format(part['adds'], '+.2f'))}", words
+        )
+    assert re.search(rf"sum +\+{report['score']:.2f}", words)
+
+
+def test_a_stranger_is_red(run: Any, prints: Path) -> None:
+    files = prints / "001_1.png", prints / "002_1.png"
+    report = json.loads(run("compare", *files, "--json").out)
+    assert report["band"] == "red"
+    assert max(-3, sum(part["adds"] for part in report["parts"])) == pytest.approx(report["score"])
+    assert "red: more than 1 in 1,000" in run("compare", *files).out
+
+
+def test_a_record_without_ridges_is_compared_by_minutiae_alone(
+    run: Any, prints: Path, tmp_path: Path
+) -> None:
+    records = {form: tmp_path / form for form in ("iso-19794-2:2011", "papilar-2")}
+    for form, file in records.items():
+        assert run("extract", prints / "001_2.png", "-o", file, "--format", form).code == 0
+    for form, model in (("iso-19794-2:2011", "minutiae"), ("papilar-2", "ridges")):
+        pair = prints / "001_1.png", records[form]
+        report = json.loads(run("compare", *pair, "--json").out)
+        assert (report["model"], report["band"]) == (model, "green")
+        assert ("ridges" in {part["name"] for part in report["parts"]}) is (model == "ridges")
+        assert ("b has no ridge description" in run("compare", *pair).out) is (model == "minutiae")
+        assert report["common_area_mm2"] > 50
 
 
 def test_what_to_know_of_a_file_is_shown(run: Any, grey: Any, tmp_path: Path) -> None:

@@ -132,7 +132,7 @@ class TestRemoteSearcher:
         assert (result.searched, result.complete, result.failures) == (2, True, ())
 
     def test_a_probe_that_is_too_poor(self, served: Served) -> None:
-        empty = PrintInput(template=encode(Template.of([], [], [], [], size=(100, 100)), "papilar-1"))
+        empty = PrintInput(template=encode(Template.of([], [], [], [], size=(100, 100)), "papilar-2"))
         result = RemoteSearcher(served.client).search([ready(empty)], limit=5)
         assert not result.complete
         assert result.failures[0].startswith("probe: ")

@@ -209,7 +209,7 @@ def _traces(folder: Path, seed: int) -> list[str]:
         "template": record(seed),
         "places": template.xy.tobytes(),
         "pose": prepared.pose.tobytes(),
-        "cylinder": prepared.bits[0].tobytes(),
+        "cylinder": prepared.every.bits[0].tobytes(),
     }
     return [name for name, piece in pieces.items() if piece in everything]
 

@@ -9,7 +9,7 @@ import threading
 import time
 import uuid
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
@@ -210,7 +210,7 @@ class TestEnroll:
             (types_pb2.FINGER_POSITION_LEFT_LITTLE, types_pb2.MISSING_REASON_BANDAGED),
         ]
 
-    @pytest.mark.parametrize("form", ["iso-19794-2:2005", "iso-19794-2:2011", "ansi-378:2004", "papilar-1"])
+    @pytest.mark.parametrize("form", ["iso-19794-2:2005", "iso-19794-2:2011", "ansi-378:2004", "papilar-2"])
     def test_templates_of_every_form(self, served: Served, form: str) -> None:
         one = PrintInput(template=record(5, INDEX, form=form))
         done = served.client.enroll(Enrollment((one,), subject_id="s")).enrolled
@@ -400,9 +400,44 @@ class TestVerify:
             request = matching_pb2.VerifyRequest(probe=probe, encounter_id=encounter.encounter_id.upper())
             assert served.client.verify(request).reached is reached
 
-    def test_fingers_that_can_not_meet_say_nothing(self, served: Served) -> None:
-        response = served.client.verify(_verify([enrolled_as(1, THUMB)], [seen_again(1, INDEX)]))
+    def test_fingers_that_are_missing_say_nothing(self, served: Served) -> None:
+        response = served.client.verify(_verify([enrolled_as(1, THUMB)], [seen_again(2, INDEX)]))
         assert (response.score, response.reached, len(response.comparisons)) == (0, False, 0)
+        shared = [enrolled_as(1, THUMB), enrolled_as(2, INDEX)], [seen_again(1, THUMB), seen_again(3, MIDDLE)]
+        alone = served.client.verify(_verify(*([side[0]] for side in shared)))
+        assert served.client.verify(_verify(*shared)).score == alone.score
+
+    def test_one_print_under_a_wrong_position_is_reported(self, served: Served) -> None:
+        right, wrong = (
+            served.client.verify(_verify([enrolled_as(1, THUMB)], [seen_again(1, code)]))
+            for code in (THUMB, INDEX)
+        )
+        assert wrong.reached
+        (one,) = wrong.comparisons
+        assert (one.probe_position, one.position, one.positions_disagree) == (THUMB, INDEX, True)
+        assert wrong.score < one.score == right.comparisons[0].score == right.score
+        assert not right.comparisons[0].positions_disagree
+        assert (right.comparisons[0].probe_position, right.comparisons[0].position) == (THUMB, THUMB)
+
+    def test_a_swapped_pair_is_reported(self, served: Served) -> None:
+        served.client.enroll(Enrollment((enrolled_as(1, THUMB), enrolled_as(2, INDEX)), subject_id="a"))
+        probe = message_of(seen_again(2, THUMB), seen_again(1, INDEX))
+        response = served.client.verify(matching_pb2.VerifyRequest(probe=probe, subject_id="a"))
+        assert response.reached
+        assert _met(response.comparisons) == [(0, 1, THUMB, INDEX, True), (1, 0, INDEX, THUMB, True)]
+        strangers = message_of(seen_again(8, THUMB), seen_again(9, INDEX))
+        other = served.client.verify(matching_pb2.VerifyRequest(probe=strangers, subject_id="a"))
+        assert not other.reached
+        assert _met(other.comparisons) == [(0, 0, THUMB, THUMB, False), (1, 1, INDEX, INDEX, False)]
+
+    def test_several_impressions_of_a_finger(self, served: Served) -> None:
+        """Worth more than one, less than their sum, and stated once."""
+        both = [seen_again(1, THUMB, 1), seen_again(1, THUMB, 2)]
+        alone = [served.client.verify(_verify([enrolled_as(1, THUMB)], [one])).score for one in both]
+        together = served.client.verify(_verify([enrolled_as(1, THUMB)], both))
+        assert sum(alone) / 2 < together.score < sum(alone)
+        (one,) = together.comparisons
+        assert (one.reference_index, one.score) == (int(np.argmax(alone)), max(alone))
 
     def test_an_encounter_that_says_nothing_does_not_hide_one_that_does(self, served: Served) -> None:
         served.client.enroll(Enrollment((enrolled_as(1, THUMB),), subject_id="a"))
@@ -428,13 +463,67 @@ class TestVerify:
         assert [t.rate for t in got][1:] == [1e-3, 1e-6]
         assert got[0].calibration_id
 
+    def test_a_choice_raises_the_threshold(self, served: Served) -> None:
+        """Of unknown positions, and of encounters; where positions are known there is none."""
+        known, unknown = [enrolled_as(1, THUMB), enrolled_as(2, INDEX)], [enrolled_as(1), enrolled_as(2)]
+        probe = [seen_again(1, THUMB)], [seen_again(1)]
+        single, many = (
+            served.client.verify(_verify(one, side)).threshold.score
+            for one, side in zip(probe, (known, unknown), strict=True)
+        )
+        assert single < many
+        for _ in range(2):
+            served.client.enroll(Enrollment(tuple(known), subject_id="a"))
+        request = matching_pb2.VerifyRequest(probe=message_of(*probe[0]), subject_id="a")
+        assert served.client.verify(request).threshold.score == many
+
+    def test_the_bands(self, served: Served) -> None:
+        """Of each pair and of all; none where nothing was compared."""
+        mates = served.client.verify(_verify([enrolled_as(1)], [seen_again(1)]))
+        assert mates.band == mates.comparisons[0].band == types_pb2.BAND_GREEN
+        strangers = served.client.verify(_verify([enrolled_as(1)], [seen_again(2)]))
+        assert strangers.band == strangers.comparisons[0].band == types_pb2.BAND_RED
+        assert not strangers.HasField("mirrored_score")
+        nothing = served.client.verify(_verify([enrolled_as(1)], [PrintInput(image=white())]))
+        assert (nothing.band, len(nothing.comparisons)) == (types_pb2.BAND_UNSPECIFIED, 0)
+
+    def test_the_bands_begin_at_their_rates(self, served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Yellow where 1 in 1,000 is reached, green where 1 in 100,000 is, whatever the choice."""
+        for thumb, index in ((THUMB, INDEX), (Finger.UNKNOWN, Finger.UNKNOWN)):
+            sides = [enrolled_as(1, thumb), enrolled_as(2, index)], [seen_again(1, thumb)]
+            for rate, under, over in (
+                (1e-3, types_pb2.BAND_RED, types_pb2.BAND_YELLOW),
+                (1e-5, types_pb2.BAND_YELLOW, types_pb2.BAND_GREEN),
+            ):
+                least = served.client.verify(_verify(*sides, target_fmr=rate)).threshold.score
+                for score, band in ((least - 1e-6, under), (least + 1e-6, over)):
+                    monkeypatch.setattr("papilar.verification.score", lambda *_, value=score: value)
+                    said = served.client.verify(_verify(*sides, target_fmr=rate))
+                    monkeypatch.undo()
+                    assert (said.score, said.band) == (pytest.approx(score), band)
+                    assert said.reached is (band == over)
+
+    def test_evidence_says_what_a_score_is_made_of(self, served: Served) -> None:
+        for probe in (seen_again(1), seen_again(2)):
+            sides = [enrolled_as(1)], [probe]
+            (one,) = served.client.verify(_verify(*sides, include_evidence=True)).comparisons
+            assert [part.name for part in one.parts][:1] == ["structure"]
+            assert "ridges" not in {part.name for part in one.parts}, "records without a description"
+            assert max(-3, sum(part.adds for part in one.parts)) == pytest.approx(one.score)
+            (bare,) = served.client.verify(_verify(*sides)).comparisons
+            assert not bare.parts
+        images = [image_of(1)], [image_of(1, 1)]
+        (one,) = served.client.verify(_verify(*images, include_evidence=True)).comparisons
+        measured = {part.name: part.measured for part in one.parts}
+        assert 0.5 < measured["ridges"] <= 1
+
     def test_evidence_lays_the_probe_on_the_reference(self, served: Served) -> None:
         first = finger(3)
         seen = mate(first, 4, turn=0.7, shift=(30, -25), jitter=0.5)
         (one,) = served.client.verify(
             _verify(
-                [PrintInput(template=encode(seen.template, "papilar-1"))],
-                [PrintInput(template=encode(first, "papilar-1"))],
+                [PrintInput(template=encode(seen.template, "papilar-2"))],
+                [PrintInput(template=encode(first, "papilar-2"))],
                 include_evidence=True,
             )
         ).comparisons
@@ -460,6 +549,14 @@ def _verify(
     )
 
 
+def _met(comparisons: Iterable[types_pb2.Comparison]) -> list[tuple[int, int, int, int, bool]]:
+    """Which prints met, under which positions."""
+    return sorted(
+        (c.probe_index, c.reference_index, c.probe_position, c.position, c.positions_disagree)
+        for c in comparisons
+    )
+
+
 def _check_motion(one: types_pb2.Comparison) -> None:
     """The transform takes the probe's minutiae to the reference's, in place and in direction."""
     t = one.transform
@@ -478,6 +575,9 @@ class TestIdentify:
             assert [c.rank for c in found] == list(range(1, count + 1))
             assert found[0].subject_id == "s4"
             assert [c.score for c in found] == sorted((c.score for c in found), reverse=True)
+            assert [c.band for c in found] == [c.comparisons[0].band for c in found]
+            assert found[0].band == types_pb2.BAND_GREEN
+            assert {c.band for c in found[1:]} == {types_pb2.BAND_RED}
 
     def test_a_target_leaves_out_who_stays_below(self, served: Served) -> None:
         for seed in range(8):
@@ -507,6 +607,40 @@ class TestIdentify:
         assert best.comparisons[0].score >= best.comparisons[1].score
         alone = served.client.identify(search_for(probe[0])).candidates[0]
         assert best.score > alone.score
+
+    def test_a_swapped_pair_is_found_and_reported(self, served: Served) -> None:
+        for k in range(6):
+            prints = enrolled_as(3 * k, THUMB), enrolled_as(3 * k + 1, INDEX), enrolled_as(3 * k + 2, MIDDLE)
+            served.client.enroll(Enrollment(prints, subject_id=f"s{k}"))
+        swapped = seen_again(7, THUMB), seen_again(6, INDEX)
+        for probe in (swapped, (*swapped, seen_again(8, MIDDLE)), swapped[:1]):
+            (best,) = served.client.identify(search_for(*probe, target_fpir=0.001)).candidates
+            assert best.subject_id == "s2"
+            assert (
+                _met(best.comparisons)
+                == [
+                    (0, 1, THUMB, INDEX, True),
+                    (1, 0, INDEX, THUMB, True),
+                    (2, 2, MIDDLE, MIDDLE, False),
+                ][: len(probe)]
+            )
+            assert best.score < sum(c.score for c in best.comparisons)
+        strangers = seen_again(77, THUMB), seen_again(76, INDEX)
+        found = served.client.identify(search_for(*strangers)).candidates
+        assert not any(c.positions_disagree for one in found for c in one.comparisons)
+
+    def test_more_fingers_ask_for_a_higher_threshold(self, served: Served) -> None:
+        """Each may meet a stranger's only print; two impressions of one finger are one chance."""
+        served.client.enroll(a_person(1, 2, 3))
+        probes = (
+            [seen_again(8, THUMB)],
+            [seen_again(8, THUMB), seen_again(8, THUMB, 2)],
+            [seen_again(8, THUMB), seen_again(9, INDEX)],
+        )
+        one, again, two = (
+            served.client.identify(search_for(*probe, target_fpir=0.01)).threshold.score for probe in probes
+        )
+        assert one == again < two
 
     def test_unknown_positions_are_assigned(self, served: Served) -> None:
         served.client.enroll(Enrollment((enrolled_as(1), enrolled_as(2)), subject_id="a"))

@@ -172,7 +172,7 @@ class TestAnswers:
             0,
             Finger.LEFT_INDEX,
             Impression.LATENT_LIFT,
-            encode(template, "papilar-1"),
+            encode(template, "papilar-2"),
             40,
             0,
             None,
@@ -213,6 +213,15 @@ class TestAnswers:
             0 <= m.angle < 2 * math.pi for c in message.correspondences for m in (c.probe, c.reference)
         )
         assert -math.pi < message.transform.rotation <= math.pi
+
+    @pytest.mark.parametrize(
+        ("mine", "theirs", "disagree"), [(2, 7, True), (2, 2, False), (0, 7, False), (2, 0, False)]
+    )
+    def test_positions_that_disagree(self, mine: int, theirs: int, disagree: bool) -> None:
+        match = PrintMatch(0, "e", 1, Finger(theirs), 7.5, probe_finger=Finger(mine))
+        message = translate.to_comparison(match)
+        assert (message.probe_position, message.position) == (mine, theirs)
+        assert message.positions_disagree is match.disagree is disagree
 
     def test_no_alignment_no_transform(self) -> None:
         nothing = prepare(finger(3).best(1))

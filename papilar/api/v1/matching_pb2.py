@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from papilar.api.v1 import types_pb2 as papilar_dot_api_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dpapilar/api/v1/matching.proto\x12\x0epapilar.api.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1apapilar/api/v1/types.proto\"1\n\x08PrintSet\x12%\n\x06prints\x18\x01 \x03(\x0b\x32\x15.papilar.api.v1.Print\"\xf9\x01\n\rVerifyRequest\x12\x0f\n\x07gallery\x18\x01 \x01(\t\x12$\n\x05probe\x18\x02 \x03(\x0b\x32\x15.papilar.api.v1.Print\x12\x34\n\x10reference_prints\x18\x03 \x01(\x0b\x32\x18.papilar.api.v1.PrintSetH\x00\x12\x14\n\nsubject_id\x18\x04 \x01(\tH\x00\x12\x16\n\x0c\x65ncounter_id\x18\x05 \x01(\tH\x00\x12\x17\n\ntarget_fmr\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12\x18\n\x10include_evidence\x18\x07 \x01(\x08\x42\x0b\n\treferenceB\r\n\x0b_target_fmr\"\xf4\x01\n\x0eVerifyResponse\x12\r\n\x05score\x18\x01 \x01(\x01\x12,\n\tthreshold\x18\x02 \x01(\x0b\x32\x19.papilar.api.v1.Threshold\x12\x0f\n\x07reached\x18\x03 \x01(\x08\x12/\n\x0b\x63omparisons\x18\x04 \x03(\x0b\x32\x1a.papilar.api.v1.Comparison\x12.\n\x05probe\x18\x05 \x03(\x0b\x32\x1f.papilar.api.v1.PrintAssessment\x12\x33\n\nreferences\x18\x06 \x03(\x0b\x32\x1f.papilar.api.v1.PrintAssessment\"\x9b\x01\n\x0fIdentifyRequest\x12\x0f\n\x07gallery\x18\x01 \x01(\t\x12$\n\x05probe\x18\x02 \x03(\x0b\x32\x15.papilar.api.v1.Print\x12\r\n\x05limit\x18\x03 \x01(\r\x12\x18\n\x0btarget_fpir\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x18\n\x10include_evidence\x18\x05 \x01(\x08\x42\x0e\n\x0c_target_fpir\"\xab\x02\n\x10IdentifyResponse\x12-\n\ncandidates\x18\x01 \x03(\x0b\x32\x19.papilar.api.v1.Candidate\x12\x17\n\x0fsearched_prints\x18\x02 \x01(\x04\x12\x10\n\x08\x63omplete\x18\x03 \x01(\x08\x12)\n\x08\x66\x61ilures\x18\x04 \x03(\x0b\x32\x17.papilar.api.v1.Failure\x12,\n\tthreshold\x18\x05 \x01(\x0b\x32\x19.papilar.api.v1.Threshold\x12.\n\x05probe\x18\x06 \x03(\x0b\x32\x1f.papilar.api.v1.PrintAssessment\x12\x34\n\nstatistics\x18\x07 \x01(\x0b\x32 .papilar.api.v1.SearchStatistics\"$\n\x11GetGalleryRequest\x12\x0f\n\x07gallery\x18\x01 \x01(\t\"\xa2\x02\n\x07Gallery\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08subjects\x18\x02 \x01(\x04\x12\x12\n\nencounters\x18\x03 \x01(\x04\x12\x0e\n\x06prints\x18\x04 \x01(\x04\x12\x19\n\x11\x65xtractor_version\x18\x05 \x01(\t\x12\x17\n\x0fmatcher_version\x18\x06 \x01(\t\x12\x16\n\x0e\x63\x61libration_id\x18\x07 \x01(\t\x12\x16\n\x0e\x66ormat_version\x18\x08 \x01(\r\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05ready\x18\n \x01(\x08\x12\x14\n\x0ckeeps_images\x18\x0b \x01(\x08\x12\x19\n\x11max_message_bytes\x18\x0c \x01(\x04\">\n\x12GetGalleryResponse\x12(\n\x07gallery\x18\x01 \x01(\x0b\x32\x17.papilar.api.v1.Gallery2\xfe\x01\n\x0fMatchingService\x12G\n\x06Verify\x12\x1d.papilar.api.v1.VerifyRequest\x1a\x1e.papilar.api.v1.VerifyResponse\x12M\n\x08Identify\x12\x1f.papilar.api.v1.IdentifyRequest\x1a .papilar.api.v1.IdentifyResponse\x12S\n\nGetGallery\x12!.papilar.api.v1.GetGalleryRequest\x1a\".papilar.api.v1.GetGalleryResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dpapilar/api/v1/matching.proto\x12\x0epapilar.api.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1apapilar/api/v1/types.proto\"1\n\x08PrintSet\x12%\n\x06prints\x18\x01 \x03(\x0b\x32\x15.papilar.api.v1.Print\"\xf9\x01\n\rVerifyRequest\x12\x0f\n\x07gallery\x18\x01 \x01(\t\x12$\n\x05probe\x18\x02 \x03(\x0b\x32\x15.papilar.api.v1.Print\x12\x34\n\x10reference_prints\x18\x03 \x01(\x0b\x32\x18.papilar.api.v1.PrintSetH\x00\x12\x14\n\nsubject_id\x18\x04 \x01(\tH\x00\x12\x16\n\x0c\x65ncounter_id\x18\x05 \x01(\tH\x00\x12\x17\n\ntarget_fmr\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12\x18\n\x10include_evidence\x18\x07 \x01(\x08\x42\x0b\n\treferenceB\r\n\x0b_target_fmr\"\xc8\x02\n\x0eVerifyResponse\x12\r\n\x05score\x18\x01 \x01(\x01\x12,\n\tthreshold\x18\x02 \x01(\x0b\x32\x19.papilar.api.v1.Threshold\x12\x0f\n\x07reached\x18\x03 \x01(\x08\x12/\n\x0b\x63omparisons\x18\x04 \x03(\x0b\x32\x1a.papilar.api.v1.Comparison\x12.\n\x05probe\x18\x05 \x03(\x0b\x32\x1f.papilar.api.v1.PrintAssessment\x12\x33\n\nreferences\x18\x06 \x03(\x0b\x32\x1f.papilar.api.v1.PrintAssessment\x12\"\n\x04\x62\x61nd\x18\x07 \x01(\x0e\x32\x14.papilar.api.v1.Band\x12\x1b\n\x0emirrored_score\x18\x08 \x01(\x01H\x00\x88\x01\x01\x42\x11\n\x0f_mirrored_score\"\x9b\x01\n\x0fIdentifyRequest\x12\x0f\n\x07gallery\x18\x01 \x01(\t\x12$\n\x05probe\x18\x02 \x03(\x0b\x32\x15.papilar.api.v1.Print\x12\r\n\x05limit\x18\x03 \x01(\r\x12\x18\n\x0btarget_fpir\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x18\n\x10include_evidence\x18\x05 \x01(\x08\x42\x0e\n\x0c_target_fpir\"\xab\x02\n\x10IdentifyResponse\x12-\n\ncandidates\x18\x01 \x03(\x0b\x32\x19.papilar.api.v1.Candidate\x12\x17\n\x0fsearched_prints\x18\x02 \x01(\x04\x12\x10\n\x08\x63omplete\x18\x03 \x01(\x08\x12)\n\x08\x66\x61ilures\x18\x04 \x03(\x0b\x32\x17.papilar.api.v1.Failure\x12,\n\tthreshold\x18\x05 \x01(\x0b\x32\x19.papilar.api.v1.Threshold\x12.\n\x05probe\x18\x06 \x03(\x0b\x32\x1f.papilar.api.v1.PrintAssessment\x12\x34\n\nstatistics\x18\x07 \x01(\x0b\x32 .papilar.api.v1.SearchStatistics\"$\n\x11GetGalleryRequest\x12\x0f\n\x07gallery\x18\x01 \x01(\t\"\xa2\x02\n\x07Gallery\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08subjects\x18\x02 \x01(\x04\x12\x12\n\nencounters\x18\x03 \x01(\x04\x12\x0e\n\x06prints\x18\x04 \x01(\x04\x12\x19\n\x11\x65xtractor_version\x18\x05 \x01(\t\x12\x17\n\x0fmatcher_version\x18\x06 \x01(\t\x12\x16\n\x0e\x63\x61libration_id\x18\x07 \x01(\t\x12\x16\n\x0e\x66ormat_version\x18\x08 \x01(\r\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05ready\x18\n \x01(\x08\x12\x14\n\x0ckeeps_images\x18\x0b \x01(\x08\x12\x19\n\x11max_message_bytes\x18\x0c \x01(\x04\">\n\x12GetGalleryResponse\x12(\n\x07gallery\x18\x01 \x01(\x0b\x32\x17.papilar.api.v1.Gallery2\xfe\x01\n\x0fMatchingService\x12G\n\x06Verify\x12\x1d.papilar.api.v1.VerifyRequest\x1a\x1e.papilar.api.v1.VerifyResponse\x12M\n\x08Identify\x12\x1f.papilar.api.v1.IdentifyRequest\x1a .papilar.api.v1.IdentifyResponse\x12S\n\nGetGallery\x12!.papilar.api.v1.GetGalleryRequest\x1a\".papilar.api.v1.GetGalleryResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,17 +38,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VERIFYREQUEST']._serialized_start=162
   _globals['_VERIFYREQUEST']._serialized_end=411
   _globals['_VERIFYRESPONSE']._serialized_start=414
-  _globals['_VERIFYRESPONSE']._serialized_end=658
-  _globals['_IDENTIFYREQUEST']._serialized_start=661
-  _globals['_IDENTIFYREQUEST']._serialized_end=816
-  _globals['_IDENTIFYRESPONSE']._serialized_start=819
-  _globals['_IDENTIFYRESPONSE']._serialized_end=1118
-  _globals['_GETGALLERYREQUEST']._serialized_start=1120
-  _globals['_GETGALLERYREQUEST']._serialized_end=1156
-  _globals['_GALLERY']._serialized_start=1159
-  _globals['_GALLERY']._serialized_end=1449
-  _globals['_GETGALLERYRESPONSE']._serialized_start=1451
-  _globals['_GETGALLERYRESPONSE']._serialized_end=1513
-  _globals['_MATCHINGSERVICE']._serialized_start=1516
-  _globals['_MATCHINGSERVICE']._serialized_end=1770
+  _globals['_VERIFYRESPONSE']._serialized_end=742
+  _globals['_IDENTIFYREQUEST']._serialized_start=745
+  _globals['_IDENTIFYREQUEST']._serialized_end=900
+  _globals['_IDENTIFYRESPONSE']._serialized_start=903
+  _globals['_IDENTIFYRESPONSE']._serialized_end=1202
+  _globals['_GETGALLERYREQUEST']._serialized_start=1204
+  _globals['_GETGALLERYREQUEST']._serialized_end=1240
+  _globals['_GALLERY']._serialized_start=1243
+  _globals['_GALLERY']._serialized_end=1533
+  _globals['_GETGALLERYRESPONSE']._serialized_start=1535
+  _globals['_GETGALLERYRESPONSE']._serialized_end=1597
+  _globals['_MATCHINGSERVICE']._serialized_start=1600
+  _globals['_MATCHINGSERVICE']._serialized_end=1854
 # @@protoc_insertion_point(module_scope)

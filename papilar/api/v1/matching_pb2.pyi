@@ -67,9 +67,11 @@ class VerifyRequest(_message.Message):
     encounter_id: _builtins.str
     """One encounter, a UUID."""
     target_fmr: _builtins.float
-    """Rate of false matches, for one comparison, that `threshold` is to be set for: over 0, at most 0.1. Not set: 0.001."""
+    """Rate of false matches, for this call, that `threshold` is to be set for: over 0, at most 0.1. Not set: 0.001. That the
+    best of several encounters speaks, and the best assignment of prints whose finger is not known, is allowed for.
+    """
     include_evidence: _builtins.bool
-    """Also return which minutiae correspond, and how the prints lie on each other."""
+    """Also return which minutiae correspond, how the prints lie on each other, and the parts of each score."""
     @_builtins.property
     def probe(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Print]:
         """Prints of the person to be verified, 1 to 40."""
@@ -116,19 +118,31 @@ class VerifyResponse(_message.Message):
     COMPARISONS_FIELD_NUMBER: _builtins.int
     PROBE_FIELD_NUMBER: _builtins.int
     REFERENCES_FIELD_NUMBER: _builtins.int
+    BAND_FIELD_NUMBER: _builtins.int
+    MIRRORED_SCORE_FIELD_NUMBER: _builtins.int
     score: _builtins.float
     """log10 likelihood ratio of all fingers together. 0, no evidence either way, where nothing could be compared: the
     prints are too poor (see `probe`), or no finger is on both sides (`comparisons` is empty).
     """
     reached: _builtins.bool
     """True where something was compared and `score` reaches the threshold."""
+    band: _types_pb2.Band.ValueType
+    """How `score` reads. That the best of several encounters speaks, and the best assignment, is allowed for as in
+    `threshold`. UNSPECIFIED where nothing was compared.
+    """
+    mirrored_score: _builtins.float
+    """Set where `score` is red, but that of the probe with left and right exchanged is green: one of the images is mirrored.
+    Flip it and compare again. `score`, `reached` and `comparisons` are of the prints as they were sent all the same.
+    """
     @_builtins.property
     def threshold(self) -> _types_pb2.Threshold:
         """The score that belongs to `target_fmr`."""
 
     @_builtins.property
     def comparisons(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Comparison]:
-        """The pairs of prints that the score rests on, one for each finger used, best first."""
+        """The pairs of prints that the score rests on, one for each finger used, best first: of several impressions of a
+        finger the two that are most alike. `score` is not their sum where there are several, or where positions disagree.
+        """
 
     @_builtins.property
     def probe(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.PrintAssessment]:
@@ -147,12 +161,16 @@ class VerifyResponse(_message.Message):
         comparisons: _abc.Iterable[_types_pb2.Comparison] | None = ...,
         probe: _abc.Iterable[_types_pb2.PrintAssessment] | None = ...,
         references: _abc.Iterable[_types_pb2.PrintAssessment] | None = ...,
+        band: _types_pb2.Band.ValueType = ...,
+        mirrored_score: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["threshold", b"threshold"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_mirrored_score", b"_mirrored_score", "mirrored_score", b"mirrored_score", "threshold", b"threshold"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparisons", b"comparisons", "probe", b"probe", "reached", b"reached", "references", b"references", "score", b"score", "threshold", b"threshold"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_mirrored_score", b"_mirrored_score", "band", b"band", "comparisons", b"comparisons", "mirrored_score", b"mirrored_score", "probe", b"probe", "reached", b"reached", "references", b"references", "score", b"score", "threshold", b"threshold"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__mirrored_score: _TypeAlias = _typing.Literal["mirrored_score"]  # noqa: Y015
+    _WhichOneofArgType__mirrored_score: _TypeAlias = _typing.Literal["_mirrored_score", b"_mirrored_score"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__mirrored_score) -> _WhichOneofReturnType__mirrored_score | None: ...
 
 Global___VerifyResponse: _TypeAlias = VerifyResponse  # noqa: Y015
 
@@ -173,11 +191,11 @@ class IdentifyRequest(_message.Message):
     """Most candidates wanted, 1 to 1000. 0: 10."""
     target_fpir: _builtins.float
     """Wanted share of searches without a mate that still return a candidate (FPIR): over 0, at most 1. The node turns it
-    into a threshold for its gallery's present size and leaves out who stays below. Not set: no threshold, the best
-    `limit` come.
+    into a threshold for its gallery's present size and the number of fingers that it searches with, and leaves out
+    who stays below. Not set: no threshold, the best `limit` come.
     """
     include_evidence: _builtins.bool
-    """Also return which minutiae correspond, and how the prints lie on each other."""
+    """Also return which minutiae correspond, how the prints lie on each other, and the parts of each score."""
     @_builtins.property
     def probe(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Print]:
         """Prints of one person, 1 to 40. Several of one finger are allowed, and finger positions that are known speed it up."""

@@ -58,7 +58,9 @@ class MatchingServiceServicer:
 
     def Verify(self, request, context):
         """Compares a probe with one person: with prints that the request brings, with a subject, or with an encounter.
-        Prints whose finger is known on both sides are compared when it is the same finger; others with every print.
+        Prints whose finger is known on both sides are compared when it is the same finger; others with every print. Those
+        that have no match so far are then compared with what is left, whatever the positions: a match among them counts
+        for less, and is reported as `Comparison.positions_disagree`.
 
         Errors, beside those of types.proto:
         INVALID_ARGUMENT     IMAGE_*, RESOLUTION_*, TEMPLATE_*   a print cannot be read; the message names its index
@@ -70,7 +72,9 @@ class MatchingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Identify(self, request, context):
-        """Searches the gallery for the person whose prints these are. Several fingers of one person are fused.
+        """Searches the gallery for the person whose prints these are. Several fingers of one person are fused, and several
+        impressions of one finger. A print under a wrong position, or two that were swapped, are found as well where a
+        print is clear enough; see `Comparison.positions_disagree`.
         The deadline of the call is honoured: when it comes near, the answer is what was found so far with `complete` false;
         when even that is too late the call ends with DEADLINE_EXCEEDED.
 

@@ -38,7 +38,9 @@ class MatchingServiceStub:
     def __new__(cls, channel: _aio.Channel) -> MatchingServiceAsyncStub: ...
     Verify: _grpc.UnaryUnaryMultiCallable[_matching_pb2.VerifyRequest, _matching_pb2.VerifyResponse]
     """Compares a probe with one person: with prints that the request brings, with a subject, or with an encounter.
-    Prints whose finger is known on both sides are compared when it is the same finger; others with every print.
+    Prints whose finger is known on both sides are compared when it is the same finger; others with every print. Those
+    that have no match so far are then compared with what is left, whatever the positions: a match among them counts
+    for less, and is reported as `Comparison.positions_disagree`.
 
     Errors, beside those of types.proto:
       INVALID_ARGUMENT     IMAGE_*, RESOLUTION_*, TEMPLATE_*   a print cannot be read; the message names its index
@@ -46,7 +48,9 @@ class MatchingServiceStub:
       NOT_FOUND            ENCOUNTER_UNKNOWN   no such encounter, or no longer
     """
     Identify: _grpc.UnaryUnaryMultiCallable[_matching_pb2.IdentifyRequest, _matching_pb2.IdentifyResponse]
-    """Searches the gallery for the person whose prints these are. Several fingers of one person are fused.
+    """Searches the gallery for the person whose prints these are. Several fingers of one person are fused, and several
+    impressions of one finger. A print under a wrong position, or two that were swapped, are found as well where a
+    print is clear enough; see `Comparison.positions_disagree`.
     The deadline of the call is honoured: when it comes near, the answer is what was found so far with `complete` false;
     when even that is too late the call ends with DEADLINE_EXCEEDED.
 
@@ -63,7 +67,9 @@ class MatchingServiceAsyncStub(MatchingServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Verify: _aio.UnaryUnaryMultiCallable[_matching_pb2.VerifyRequest, _matching_pb2.VerifyResponse]  # type: ignore[assignment]
     """Compares a probe with one person: with prints that the request brings, with a subject, or with an encounter.
-    Prints whose finger is known on both sides are compared when it is the same finger; others with every print.
+    Prints whose finger is known on both sides are compared when it is the same finger; others with every print. Those
+    that have no match so far are then compared with what is left, whatever the positions: a match among them counts
+    for less, and is reported as `Comparison.positions_disagree`.
 
     Errors, beside those of types.proto:
       INVALID_ARGUMENT     IMAGE_*, RESOLUTION_*, TEMPLATE_*   a print cannot be read; the message names its index
@@ -71,7 +77,9 @@ class MatchingServiceAsyncStub(MatchingServiceStub):
       NOT_FOUND            ENCOUNTER_UNKNOWN   no such encounter, or no longer
     """
     Identify: _aio.UnaryUnaryMultiCallable[_matching_pb2.IdentifyRequest, _matching_pb2.IdentifyResponse]  # type: ignore[assignment]
-    """Searches the gallery for the person whose prints these are. Several fingers of one person are fused.
+    """Searches the gallery for the person whose prints these are. Several fingers of one person are fused, and several
+    impressions of one finger. A print under a wrong position, or two that were swapped, are found as well where a
+    print is clear enough; see `Comparison.positions_disagree`.
     The deadline of the call is honoured: when it comes near, the answer is what was found so far with `complete` false;
     when even that is too late the call ends with DEADLINE_EXCEEDED.
 
@@ -91,7 +99,9 @@ class MatchingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_matching_pb2.VerifyResponse, _abc.Awaitable[_matching_pb2.VerifyResponse]]:
         """Compares a probe with one person: with prints that the request brings, with a subject, or with an encounter.
-        Prints whose finger is known on both sides are compared when it is the same finger; others with every print.
+        Prints whose finger is known on both sides are compared when it is the same finger; others with every print. Those
+        that have no match so far are then compared with what is left, whatever the positions: a match among them counts
+        for less, and is reported as `Comparison.positions_disagree`.
 
         Errors, beside those of types.proto:
           INVALID_ARGUMENT     IMAGE_*, RESOLUTION_*, TEMPLATE_*   a print cannot be read; the message names its index
@@ -105,7 +115,9 @@ class MatchingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _matching_pb2.IdentifyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_matching_pb2.IdentifyResponse, _abc.Awaitable[_matching_pb2.IdentifyResponse]]:
-        """Searches the gallery for the person whose prints these are. Several fingers of one person are fused.
+        """Searches the gallery for the person whose prints these are. Several fingers of one person are fused, and several
+        impressions of one finger. A print under a wrong position, or two that were swapped, are found as well where a
+        print is clear enough; see `Comparison.positions_disagree`.
         The deadline of the call is honoured: when it comes near, the answer is what was found so far with `complete` false;
         when even that is too late the call ends with DEADLINE_EXCEEDED.
 

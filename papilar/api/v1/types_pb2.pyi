@@ -252,6 +252,37 @@ TEMPLATE_FORMAT_PAPILAR: TemplateFormat.ValueType  # 5
 """Papilar's own form, which keeps all that the comparison uses. Of value between nodes of one version only."""
 Global___TemplateFormat: _TypeAlias = TemplateFormat  # noqa: Y015
 
+class _Band:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _BandEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Band.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    BAND_UNSPECIFIED: _Band.ValueType  # 0
+    """Nothing was compared, or the node does not know bands."""
+    BAND_RED: _Band.ValueType  # 1
+    """More than 1 in 1,000 such comparisons score as much."""
+    BAND_YELLOW: _Band.ValueType  # 2
+    """Between 1 in 1,000 and 1 in 100,000 do."""
+    BAND_GREEN: _Band.ValueType  # 3
+    """1 in 100,000 does, or fewer."""
+
+class Band(_Band, metaclass=_BandEnumTypeWrapper):
+    """A rough reading of a score, for people. A green score is no identification, and a red one no exclusion: what to do next
+    is the examiner's decision. The rates are of one comparison of prints of different fingers (of different persons, for a
+    score of several fingers), whatever the size of a gallery: among a million prints some of strangers come out green.
+    """
+
+BAND_UNSPECIFIED: Band.ValueType  # 0
+"""Nothing was compared, or the node does not know bands."""
+BAND_RED: Band.ValueType  # 1
+"""More than 1 in 1,000 such comparisons score as much."""
+BAND_YELLOW: Band.ValueType  # 2
+"""Between 1 in 1,000 and 1 in 100,000 do."""
+BAND_GREEN: Band.ValueType  # 3
+"""1 in 100,000 does, or fewer."""
+Global___Band: _TypeAlias = Band  # noqa: Y015
+
 @_typing.final
 class Image(_message.Message):
     """The picture of one finger, its ridges dark."""
@@ -574,6 +605,39 @@ class Transform(_message.Message):
 Global___Transform: _TypeAlias = Transform  # noqa: Y015
 
 @_typing.final
+class ScorePart(_message.Message):
+    """One part of the score of a pair of prints."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    MEASURED_FIELD_NUMBER: _builtins.int
+    ADDS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Lower-case word, stable: `structure`, the natural logarithm of how well the neighbourhoods of the minutiae agree with
+    each other; `share`, the matched minutiae over those that the common area lets one expect; `ridges`, the mean
+    agreement of the ridges over the common area, -1 to 1, where both prints have a ridge description. New ones may come.
+    """
+    measured: _builtins.float
+    """What was measured."""
+    adds: _builtins.float
+    """What it adds to the log10 likelihood ratio."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        measured: _builtins.float = ...,
+        adds: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adds", b"adds", "measured", b"measured", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScorePart: _TypeAlias = ScorePart  # noqa: Y015
+
+@_typing.final
 class Comparison(_message.Message):
     """One print of the probe against one print of the reference."""
 
@@ -586,6 +650,10 @@ class Comparison(_message.Message):
     SCORE_FIELD_NUMBER: _builtins.int
     CORRESPONDENCES_FIELD_NUMBER: _builtins.int
     TRANSFORM_FIELD_NUMBER: _builtins.int
+    PROBE_POSITION_FIELD_NUMBER: _builtins.int
+    POSITIONS_DISAGREE_FIELD_NUMBER: _builtins.int
+    BAND_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
     probe_index: _builtins.int
     """Place of the print in the request's `probe`, from 0."""
     reference_encounter_id: _builtins.str
@@ -593,9 +661,18 @@ class Comparison(_message.Message):
     reference_index: _builtins.int
     """Place of the reference print in its encounter, as GetEncounter lists it, or in the request's references, from 0."""
     position: Global___FingerPosition.ValueType
-    """Which finger the reference print is of."""
+    """Which finger the reference print is of, as it was recorded."""
     score: _builtins.float
     """log10 likelihood ratio of this pair of prints."""
+    probe_position: Global___FingerPosition.ValueType
+    """Which finger the probe print is of, after its template's own record was read."""
+    positions_disagree: _builtins.bool
+    """True where both positions are known and differ: by its ridges the print is of the finger at `position`, so one of
+    the two was recorded under a wrong position. Two such comparisons crosswise are a swapped pair. A node that does
+    not know this field never compares such prints.
+    """
+    band: Global___Band.ValueType
+    """How `score` reads."""
     @_builtins.property
     def correspondences(self) -> _containers.RepeatedCompositeFieldContainer[Global___Correspondence]:
         """The minutiae found in both. Only with `include_evidence`."""
@@ -603,6 +680,12 @@ class Comparison(_message.Message):
     @_builtins.property
     def transform(self) -> Global___Transform:
         """How the probe lies on the reference. Only with `include_evidence`, and not set where no alignment was found."""
+
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___ScorePart]:
+        """What `score` is the sum of; a sum below -3 is stated as -3. Only with `include_evidence`. Without a part `ridges` one of
+        the prints has no ridge description, as in ISO and ANSI records, or no alignment was found.
+        """
 
     def __init__(
         self,
@@ -614,10 +697,14 @@ class Comparison(_message.Message):
         score: _builtins.float = ...,
         correspondences: _abc.Iterable[Global___Correspondence] | None = ...,
         transform: Global___Transform | None = ...,
+        probe_position: Global___FingerPosition.ValueType = ...,
+        positions_disagree: _builtins.bool = ...,
+        band: Global___Band.ValueType = ...,
+        parts: _abc.Iterable[Global___ScorePart] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["transform", b"transform"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["correspondences", b"correspondences", "position", b"position", "probe_index", b"probe_index", "reference_encounter_id", b"reference_encounter_id", "reference_index", b"reference_index", "score", b"score", "transform", b"transform"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["band", b"band", "correspondences", b"correspondences", "parts", b"parts", "position", b"position", "positions_disagree", b"positions_disagree", "probe_index", b"probe_index", "probe_position", b"probe_position", "reference_encounter_id", b"reference_encounter_id", "reference_index", b"reference_index", "score", b"score", "transform", b"transform"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -634,6 +721,7 @@ class Candidate(_message.Message):
     ENCOUNTER_ID_FIELD_NUMBER: _builtins.int
     SCORE_FIELD_NUMBER: _builtins.int
     COMPARISONS_FIELD_NUMBER: _builtins.int
+    BAND_FIELD_NUMBER: _builtins.int
     rank: _builtins.int
     """1 for the best, then 2, 3 and so on."""
     subject_id: _builtins.str
@@ -641,10 +729,17 @@ class Candidate(_message.Message):
     encounter_id: _builtins.str
     """The subject's encounter whose prints weigh most."""
     score: _builtins.float
-    """log10 likelihood ratio of all fingers together. A list is in descending order of it."""
+    """log10 likelihood ratio of all fingers together. A list is in descending order of it. It is not the sum of
+    `comparisons` where a finger has several impressions, which are not independent, or where positions disagree,
+    which lowers it.
+    """
+    band: Global___Band.ValueType
+    """How `score` reads. It knows nothing of the gallery's size; the search's threshold does."""
     @_builtins.property
     def comparisons(self) -> _containers.RepeatedCompositeFieldContainer[Global___Comparison]:
-        """The pairs of prints that the score rests on, one for each finger used, best first."""
+        """The pairs of prints that the score rests on, one for each finger used, best first: of several impressions of a
+        finger the two that are most alike.
+        """
 
     def __init__(
         self,
@@ -654,10 +749,11 @@ class Candidate(_message.Message):
         encounter_id: _builtins.str = ...,
         score: _builtins.float = ...,
         comparisons: _abc.Iterable[Global___Comparison] | None = ...,
+        band: Global___Band.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparisons", b"comparisons", "encounter_id", b"encounter_id", "rank", b"rank", "score", b"score", "subject_id", b"subject_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["band", b"band", "comparisons", b"comparisons", "encounter_id", b"encounter_id", "rank", b"rank", "score", b"score", "subject_id", b"subject_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
