@@ -260,7 +260,7 @@ def test_names_keep_to_the_word_list() -> None:
 
 def banned_at(place: str) -> set[str]:
     """Return the words that no name may hold there: where waves are described, they have a phase."""
-    return BANNED_WORDS - {"phase"} if place.split(":")[0].endswith("/ridges.py") else BANNED_WORDS
+    return BANNED_WORDS - {"phase"} if place.partition(":")[0].endswith("/ridges.py") else BANNED_WORDS
 
 
 def defined_names() -> Iterator[tuple[str, str]]:
