@@ -227,7 +227,7 @@ def compare(
     Comparison
         No pairs and the identity when there is nothing to align.
     """
-    found, best = _best(probe, reference, NUMBERS, trace)
+    found, best, met = _best(probe, reference, NUMBERS, trace)
     fitted = calibration or shipped()
     turn, dx, dy = (float(value) for value in best.motion)
     return Comparison(
@@ -236,15 +236,15 @@ def compare(
         best.pairs.astype(np.int16),
         Transform(dx, dy, turn),
         best.bend,
-        best.met[best.met[..., 2] > 0][:, [0, 1, 3]],
+        met.places[met.places[..., 2] > 0][:, [0, 1, 3]],
     )
 
 
 class _Found(NamedTuple):
     """A motion of the probe onto the reference and what came of it; `speaks` weighs it against other motions.
 
-    `lying` are the poses of the probe's minutiae on the reference, `met` and `ridges` what
-    `kernels.ridges.agreement` says: nothing, None, where a description is missing.
+    `lying` are the poses of the probe's minutiae on the reference, `places` those of its ridge description,
+    before they settle; none without descriptions.
     """
 
     speaks: float
@@ -253,40 +253,46 @@ class _Found(NamedTuple):
     pairs: NDArray[np.int64]
     misfit: Floats
     bend: Bend
-    met: NDArray[np.float32]
-    ridges: float | None
+    places: Floats
 
 
-_NO_BEND = Bend(np.zeros((0, 2)), np.zeros((3, 2)))
+_NO_PLACES = np.zeros((0, 0, 2))
 _NOTHING_MET = np.zeros((0, 0, 4), np.float32)
-_NOTHING = _Found(
+_STILL = _Found(
     0.0,
     np.zeros(3),
     np.zeros((0, 3)),
     np.zeros((0, 2), np.int64),
     np.zeros(0),
-    _NO_BEND,
-    _NOTHING_MET,
-    None,
+    Bend(np.zeros((0, 2)), np.zeros((3, 2))),
+    _NO_PLACES,
 )
+
+
+class _Met(NamedTuple):
+    """How ridges agree once they have settled, -1 to 1, and where: (r, c, 4) as `kernels.ridges` says."""
+
+    ridges: float | None
+    places: NDArray[np.float32]
 
 
 def _best(
     probe: Prepared, reference: Prepared, numbers: Numbers, trace: Trace | None
-) -> tuple[Evidence, _Found]:
+) -> tuple[Evidence, _Found, _Met]:
     """Follow up the best motions; the one for which most speaks is the evidence."""
     structure, motions = _motions(probe, reference, numbers, trace)
     if not len(motions):
-        return Evidence(structure, 0.0, 0.0, None), _NOTHING
+        return Evidence(structure, 0.0, 0.0, None), _STILL, _Met(None, _NOTHING_MET)
     waves = _unpacked(probe, reference)
     followed = [_follow(probe, reference, motion, waves, numbers) for motion in motions]
     best = max(followed, key=lambda one: one.speaks)
     matched, share = _shared(probe, reference, best, numbers.alignment)
-    found = Evidence(structure, share, matched, best.ridges)
+    met = _Met(None, _NOTHING_MET) if waves is None else _agreement(best, waves, numbers.waves)
+    found = Evidence(structure, share, matched, met.ridges)
     if trace is not None:
         trace("motions", motions)
         trace("evidence", found._asdict())
-    return found, best
+    return found, best, met
 
 
 class _Hypothesis(NamedTuple):
@@ -372,19 +378,29 @@ def _unpacked(probe: Prepared, reference: Prepared) -> _Unpacked | None:
 def _follow(
     probe: Prepared, reference: Prepared, motion: Floats, waves: _Unpacked | None, numbers: Numbers
 ) -> _Found:
-    """Bring the probe onto the reference by one motion."""
-    lying, pairs, misfit, at, weights = minutiae.align(probe.pose, reference.pose, motion, numbers.alignment)
+    """Bring the probe onto the reference by one motion; ridges settle over the widest window only."""
+    p, w = numbers.alignment, numbers.waves
+    lying, pairs, misfit, at, weights = minutiae.align(probe.pose, reference.pose, motion, p)
     bend = Bend(at, weights)
     if waves is None:
-        speaks = float(np.exp(-misfit).sum())
-        return _Found(speaks, motion, lying, pairs, misfit, bend, _NOTHING_MET, None)
+        return _Found(float(np.exp(-misfit).sum()), motion, lying, pairs, misfit, bend, _NO_PLACES)
     places = ridges.lie(waves.waves, waves.place, motion, at, weights)
-    area, agreeing, met = ridges.agreement(
-        waves.waves, places, motion[0], waves.place[2], waves.others, waves.other_place, numbers.waves
-    )
-    w = numbers.waves
-    mean = (agreeing + w.prior * w.middling) / (area + w.prior)
-    return _Found(agreeing, motion, lying, pairs, misfit, bend, met, mean)
+    speaks, _, _ = _settled(places, motion[0], waves, w._replace(windows=w.windows[:1]))
+    return _Found(speaks, motion, lying, pairs, misfit, bend, places)
+
+
+def _agreement(found: _Found, waves: _Unpacked, w: Waves) -> _Met:
+    agreeing, area, places = _settled(found.places, found.motion[0], waves, w)
+    return _Met((agreeing + w.prior * w.middling) / (area + w.prior), places)
+
+
+def _settled(
+    places: Floats, turn: float, waves: _Unpacked, w: Waves
+) -> tuple[float, float, NDArray[np.float32]]:
+    """Let the ridges settle; return how much agrees then, over which weight, and where."""
+    shift = ridges.settle(waves.waves, places, turn, waves.place[2], waves.others, waves.other_place, w)
+    area, agreeing, met = ridges.agreement(waves.waves, places, shift, turn, waves.others, waves.other_place)
+    return agreeing, area, met
 
 
 def _shared(probe: Prepared, reference: Prepared, found: _Found, p: Alignment) -> tuple[float, float]:

@@ -400,9 +400,8 @@ def settle(waves, lying, turn, step, others, place, p):
     return shift
 
 
-def agreement(waves, lying, turn, step, others, place, p):
+def agreement(waves, lying, shift, turn, others, place):
     """One row at a time, every other place of it: those whose row and column are both even, or both odd."""
-    shift = settle(waves, lying, turn, step, others, place, p)
     met = np.zeros((*waves.shape[:2], 4))
     turned = math.cos(turn), math.sin(turn)
     for i, j in np.ndindex(*waves.shape[:2]):

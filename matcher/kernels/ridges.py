@@ -167,13 +167,12 @@ def settle(waves, lying, turn, step, others, place, p):
 
 
 @njit(cache=True, nogil=True)
-def agreement(waves, lying, turn, step, others, place, p):
+def agreement(waves, lying, shift, turn, others, place):
     """Return the sum of weights, that of weight times cos d, and by place x, y, weight, cos d (r, c, 4).
 
-    d is what remains of the difference of phase once the waves have settled. Two places of each cell are
+    The waves lie at `lying`, each cell shifted by `shift` (r / 2, c / 2, 2). Two places of each cell are
     asked, one across from the other.
     """
-    shift = settle(waves, lying, turn, step, others, place, p)
     turned = (math.cos(turn), math.sin(turn))
     met = np.zeros((waves.shape[0], waves.shape[1], 4), np.float32)
     area = agreeing = 0.0
