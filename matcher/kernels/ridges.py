@@ -108,16 +108,27 @@ def meet(waves, i, j, turned, x, y, others, place):
 def box_sum(values, reach):
     """Return the sums of `values` (d, r, c) over squares of side 2 reach + 1 around each, cut at the rim."""
     depth, rows, columns = values.shape
-    across, out = np.zeros(values.shape), np.zeros(values.shape)
+    across, out = np.empty((rows, columns)), np.empty(values.shape)
     for d in range(depth):
         for i in range(rows):
+            total = 0.0
+            for j in range(min(reach, columns)):
+                total += values[d, i, j]
             for j in range(columns):
-                for q in range(max(0, j - reach), min(columns, j + reach + 1)):
-                    across[d, i, j] += values[d, i, q]
+                if j + reach < columns:
+                    total += values[d, i, j + reach]
+                if j > reach:
+                    total -= values[d, i, j - reach - 1]
+                across[i, j] = total
+        totals = np.zeros(columns)
+        for i in range(min(reach, rows)):
+            totals += across[i]
         for i in range(rows):
-            for q in range(max(0, i - reach), min(rows, i + reach + 1)):
-                for j in range(columns):
-                    out[d, i, j] += across[d, q, j]
+            if i + reach < rows:
+                totals += across[i + reach]
+            if i > reach:
+                totals -= across[i - reach - 1]
+            out[d, i] = totals
     return out
 
 
