@@ -19,8 +19,8 @@ from matcher.ridges import pack
 from matcher.template import Template
 
 FINGERS, IMPRESSIONS = 6, 3
-STRANGER, REJECTED = "2_3", "4_1"
-"""A print of another finger than its name says, so that the classes overlap; one that is not enrolled."""
+STRANGERS, REJECTED = ("2_3", "3_2", "5_1", "6_3"), "4_1"
+"""Prints of other fingers than their names say, so that the classes overlap; one that is not enrolled."""
 
 
 def template(number: int) -> Template:
@@ -47,7 +47,7 @@ def sets(tmp_path, monkeypatch):
                 print_ = f"{who}_{impression}"
                 number = 1000 * (at + 1) + 10 * who + impression
                 image = np.full((64, 64), 255 if print_ == REJECTED else 0, np.uint8)
-                image[0, :2] = divmod(number + 500 if print_ == STRANGER else number, 256)
+                image[0, :2] = divmod(number + 500 if print_ in STRANGERS else number, 256)
                 cv2.imwrite(str(folder / f"{print_}.png"), image)
 
     def extract(image):

@@ -255,10 +255,10 @@ def test_minutiae_keep_place_direction_kind_and_quality():
 
 
 def test_thresholds():
-    planes = planes_of([(i, i, 0, 1, q) for i, q in enumerate((0.001, 0.29, 0.3, 0.49, 0.5))])
-    assert to_template(planes).quality.tolist() == [50, 49, 30]
+    planes = planes_of([(i, i, 0, 1, q) for i, q in enumerate((0.001, 0.19, 0.2, 0.49, 0.5))])
+    assert to_template(planes).quality.tolist() == [50, 49, 20]
     assert to_template(planes, threshold=0.5).quality.tolist() == [50]
-    assert to_template(planes, threshold=0).quality.tolist() == [50, 49, 30, 29, 1]
+    assert to_template(planes, threshold=0).quality.tolist() == [50, 49, 20, 19, 1]
     strict = MinutiaeParameters(quality=0.4, ending=1.5)
     assert to_template(planes, parameters=strict).kind.tolist() == [Kind.BIFURCATION] * 2
 

@@ -324,8 +324,10 @@ def test_grow_pairs(prints: tuple, motion: tuple[float, float, float]) -> None:
     b = np.concatenate((b, a.astype(np.float32)[::2]))
     pairs, misfit = kernels.grow_pairs(a, b, 15.0, math.pi / 8)
     expected, expected_misfit = naive.grow_pairs(a, b, 15.0, math.pi / 8)
-    assert pairs.tolist() == expected.tolist()
     np.testing.assert_allclose(misfit, expected_misfit, atol=1e-5)
+    assert sorted(pairs.tolist()) == sorted(
+        expected.tolist()
+    )  # misfits that rounding tells apart, in any order
     assert len(pairs) >= 1  # each second one was put in its place
 
 
