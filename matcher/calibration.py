@@ -164,11 +164,14 @@ class Calibration:
         """Return the false-match rate at a threshold; `tail_rate` stands for anything above it."""
         return min(self.tail_rate, max(self.ridges.fmr(llr), self.minutiae.fmr(llr)))
 
-    def band(self, llr: float) -> Band:
-        """Return the band of a score: yellow from a rate of 1 in 1,000 comparisons, green 1 in 100,000."""
-        if llr >= self.threshold(GREEN_FMR):
+    def band(self, llr: float, *, chances: float = 1.0) -> Band:
+        """Return the band of a score that is the best of `chances` comparisons.
+
+        Yellow from a false-match rate of 1 in 1,000, green from 1 in 100,000.
+        """
+        if llr >= self.threshold(GREEN_FMR / chances):
             return Band.GREEN
-        return Band.YELLOW if llr >= self.threshold(YELLOW_FMR) else Band.RED
+        return Band.YELLOW if llr >= self.threshold(YELLOW_FMR / chances) else Band.RED
 
 
 def _model(fields: Mapping[str, Any]) -> Model:

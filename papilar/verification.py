@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from matcher.calibration import GREEN_FMR, YELLOW_FMR, Band, Calibration
+from matcher.calibration import Band, Calibration
 from matcher.compare import compare, score
 from matcher.cylinders import Prepared, prepare
 from matcher.fusion import Fused, count_choices, fuse, may_meet, unmatched_pairs
@@ -92,12 +92,8 @@ def verdict(
 
 
 def _band(met: Meeting, calibration: Calibration, chances: float) -> Band | None:
-    """Return the band of a score that is the best of `chances`."""
-    if not met.matches:
-        return None
-    if met.score >= calibration.threshold(GREEN_FMR / chances):
-        return Band.GREEN
-    return Band.YELLOW if met.score >= calibration.threshold(YELLOW_FMR / chances) else Band.RED
+    """Return the band of a meeting; None where nothing was compared."""
+    return calibration.band(met.score, chances=chances) if met.matches else None
 
 
 def explain(probe: Prepared, reference: Prepared) -> Evidence:
