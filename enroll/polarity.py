@@ -5,8 +5,8 @@ is darker there than the ridges beside it. And to invert a print is to make an e
 the network finds the same minutiae at either polarity, with their kinds exchanged, and most minutiae of a
 print are endings. The first is believed where it holds all around the print, else only with the second.
 
-Where neither tells, the image is left as it is. Its minutiae are still compared, but its ridges lie where the
-other print's valleys do, so that they speak against a mate: see "What is left" in docs/accuracy.md.
+Where neither tells, the image is left as it is. Its ridges then lie where a mate's valleys do, which the
+comparison finds and takes back: `matcher.compare.Comparison.opposed`.
 """
 
 from dataclasses import dataclass

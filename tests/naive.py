@@ -378,29 +378,35 @@ def box_sum(values, reach):
 def pull(waves, lying, shift, turn, corner, others, place):
     out = np.zeros((5, *shift.shape[:2]))
     turned = math.cos(turn), math.sin(turn)
+    said = [(0.0, 0.0)]
     for i, j in np.ndindex(*shift.shape[:2]):
         at = 2 * i + corner, 2 * j + corner
         x, y = lying[at] + shift[i, j]
         _, g, kx, ky, d = meet(waves, *at, turned, x, y, others, place)
         if waves[at][3] > 0:
             out[:, i, j] = np.array([kx * kx, kx * ky, ky * ky, kx * math.sin(d), ky * math.sin(d)]) * g
-    return out
+            said.append((g, g * math.cos(d)))
+    return out, *np.sum(said, axis=0)
 
 
 def settle(waves, lying, turn, step, others, place, p):
     shift = np.zeros((len(waves) // 2, waves.shape[1] // 2, 2))
+    _, area, agreeing = pull(waves, lying, shift, turn, 0, others, place)
+    opposed = agreeing < p.opposed * (area + p.opposed_prior)
+    if opposed:  # as if one of the prints were inverted
+        waves = waves + np.array([0, 0, math.pi, 0])
     for number, window in enumerate(p.windows):
         reach = max(1, math.floor((window - step) / (2 * step) + 0.5))
-        sums = box_sum(pull(waves, lying, shift, turn, number % 2, others, place), reach)
+        sums = box_sum(pull(waves, lying, shift, turn, number % 2, others, place)[0], reach)
         for i, j in np.ndindex(*shift.shape[:2]):
             xx, xy, yy, x, y = sums[:, i, j]
             u = np.linalg.solve(np.array([[xx, xy], [xy, yy]]) + p.stiffness * np.eye(2), [x, y])
             length = np.linalg.norm(u)
             shift[i, j] += u * min(1.0, p.most_shift / length) if length > 0 else 0.0
-    return shift
+    return shift, -1 if opposed else 1
 
 
-def agreement(waves, lying, shift, turn, others, place):
+def agreement(waves, lying, shift, side, turn, others, place):
     """One row at a time, every other place of it: those whose row and column are both even, or both odd."""
     met = np.zeros((*waves.shape[:2], 4))
     turned = math.cos(turn), math.sin(turn)
@@ -408,5 +414,5 @@ def agreement(waves, lying, shift, turn, others, place):
         if i % 2 == j % 2:
             x, y = lying[i, j] + shift[i // 2, j // 2]
             weight, *_, d = meet(waves, i, j, turned, x, y, others, place)
-            met[i, j] = (x, y, weight, math.cos(d)) if weight > 0 else (0.0, 0.0, 0.0, 0.0)
+            met[i, j] = (x, y, weight, side * math.cos(d)) if weight > 0 else (0.0, 0.0, 0.0, 0.0)
     return met[..., 2].sum(), (met[..., 2] * met[..., 3]).sum(), met

@@ -7,6 +7,9 @@ The difference of phase between two waves says how far the ridges are apart alon
 finger, once aligned, differ by shifts that are small and smooth; so shifts are fitted over a few ridges at a
 time, from wide windows to narrow ones, and what then remains is what speaks.
 
+Where one print shows its ridges white, all differences are pi more, which no small shift explains. `side` is
+then -1, else 1, and the waves are taken to be pi further on.
+
 References
 ----------
 .. [1] Z. Cui, J. Feng, S. Li, J. Lu, J. Zhou, "2-D phase demodulation for deformable fingerprint
@@ -134,12 +137,13 @@ def box_sum(values, reach):
 
 @njit(cache=True, nogil=True)
 def pull(waves, lying, shift, turn, corner, others, place):
-    """Return what pulls each cell (2 x 2 places) of shifted waves: (5, r / 2, c / 2).
+    """Return what pulls each cell (2 x 2 places) of shifted waves: (5, r / 2, c / 2); sums of g, g cos d.
 
     kx^2, kx ky, ky^2, kx sin d, ky sin d, each times g, at one place of the cell: the first, or, with
     `corner` 1, the one across; neighbours say nearly the same.
     """
     out = np.zeros((5, shift.shape[0], shift.shape[1]))
+    weight = agreeing = 0.0
     turned = (math.cos(turn), math.sin(turn))
     for ci in range(shift.shape[0]):
         for cj in range(shift.shape[1]):
@@ -151,38 +155,45 @@ def pull(waves, lying, shift, turn, corner, others, place):
                     sine = math.sin(d)
                     out[0, ci, cj], out[1, ci, cj], out[2, ci, cj] = g * kx * kx, g * kx * ky, g * ky * ky
                     out[3, ci, cj], out[4, ci, cj] = g * kx * sine, g * ky * sine
-    return out
+                    weight += g
+                    agreeing += g * math.cos(d)
+    return out, weight, agreeing
 
 
 @njit(cache=True, nogil=True)
 def settle(waves, lying, turn, step, others, place, p):
-    """Return the shift (r / 2, c / 2, 2), pixels, of each cell that lets the ridges meet.
+    """Return the shift (r / 2, c / 2, 2), pixels, of each cell that lets the ridges meet, and the side.
 
     Window by window (`p.windows`, half sides in pixels; places are `step` apart), the shift grows by the u
     that minimises sum g (d - k . u)^2 + p.stiffness |u|^2 to the first order, at most `p.most_shift` pixels.
+    The side is -1 where, before any shift, sum g cos d < `p.opposed` (p.opposed_prior + sum g).
     """
     shift = np.zeros((waves.shape[0] // 2, waves.shape[1] // 2, 2))
+    side = 1.0
     for q, window in enumerate(p.windows):
         reach = max(1, int((window - step) / (2 * step) + 0.5))
-        sums = box_sum(pull(waves, lying, shift, turn, q & 1, others, place), reach)
+        pulls, weight, agreeing = pull(waves, lying, shift, turn, q & 1, others, place)
+        if q == 0 and agreeing < p.opposed * (p.opposed_prior + weight):
+            side = -1.0
+        sums = box_sum(pulls, reach)
         for i in range(shift.shape[0]):
             for j in range(shift.shape[1]):
                 m0, m1, m2 = sums[0, i, j] + p.stiffness, sums[1, i, j], sums[2, i, j] + p.stiffness
                 determinant = m0 * m2 - m1 * m1
-                u = (m2 * sums[3, i, j] - m1 * sums[4, i, j]) / determinant
-                v = (m0 * sums[4, i, j] - m1 * sums[3, i, j]) / determinant
+                u = side * (m2 * sums[3, i, j] - m1 * sums[4, i, j]) / determinant
+                v = side * (m0 * sums[4, i, j] - m1 * sums[3, i, j]) / determinant
                 scale = min(1.0, p.most_shift / max(1e-9, math.hypot(u, v)))
                 shift[i, j, 0] += scale * u
                 shift[i, j, 1] += scale * v
-    return shift
+    return shift, side
 
 
 @njit(cache=True, nogil=True)
-def agreement(waves, lying, shift, turn, others, place):
-    """Return the sum of weights, that of weight times cos d, and by place x, y, weight, cos d (r, c, 4).
+def agreement(waves, lying, shift, side, turn, others, place):
+    """Return the sum of weights, that of weight times side cos d, and by place x, y, weight, side cos d.
 
     The waves lie at `lying`, each cell shifted by `shift` (r / 2, c / 2, 2). Two places of each cell are
-    asked, one across from the other.
+    asked, one across from the other; what is said by place is (r, c, 4).
     """
     turned = (math.cos(turn), math.sin(turn))
     met = np.zeros((waves.shape[0], waves.shape[1], 4), np.float32)
@@ -193,7 +204,7 @@ def agreement(waves, lying, shift, turn, others, place):
                 x, y = lying[i, j, 0] + shift[i >> 1, j >> 1, 0], lying[i, j, 1] + shift[i >> 1, j >> 1, 1]
                 weight, _, _, _, d = meet(waves, i, j, turned, x, y, others, place)
                 if weight > 0:
-                    cosine = math.cos(d)
+                    cosine = side * math.cos(d)
                     met[i, j, 0], met[i, j, 1], met[i, j, 2], met[i, j, 3] = x, y, weight, cosine
                     area += weight
                     agreeing += weight * cosine

@@ -17,6 +17,7 @@ from enroll.pipeline import extract, network
 from enroll.polarity import white_ridges
 from enroll.quality import Reason
 from enroll.segment import foreground
+from matcher.compare import compare, prepare
 from matcher.template import Impression
 
 FVC_PPI = {("fvc2002", "DB2_B"): 569, ("fvc2004", "DB3_B"): 512}
@@ -171,3 +172,17 @@ def test_extraction_does_not_depend_on_how_the_print_is_turned(degrees):
     assert again.mean() > 0.9
     assert not second.rejected
     assert second.quality.score == pytest.approx(first.quality.score, abs=10)
+
+
+@pytest.mark.datasets
+@pytest.mark.parametrize("finger", [103, 105, 107])
+def test_an_inversion_that_is_not_seen_hardly_costs_a_mate(datasets: Path, finger: int):
+    """The comparison finds the ridges in the valleys of the other print, says so, and takes it back."""
+    folder = datasets / "fvc2004" / "DB3_B"
+    first, second = (read_image((folder / f"{finger}_{k}.tif").read_bytes(), ppi=512) for k in (1, 2))
+    reference, probe = prepare(extract(first).template), prepare(extract(second).template)
+    inverted = extract(replace(second, pixels=255 - second.pixels))
+    assert Reason.WHITE_RIDGES not in inverted.quality.reasons, "seen: the test wants one that is not"
+    straight, found = compare(probe, reference), compare(prepare(inverted.template), reference)
+    assert (straight.opposed, found.opposed) == (False, True)
+    assert found.score > 0.7 * straight.score > 4

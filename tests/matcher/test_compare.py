@@ -5,6 +5,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from matcher.compare import FLOOR, NUMBERS, Comparison, compare, evidence, score
 from matcher.cylinders import LEAST_SURE, SURE_QUALITY, Prepared, Shape, cell_centres, prepare
 from matcher.kernels import minutiae as kernels
 from matcher.kernels import ridges as ridge_kernels
+from matcher.ridges import pack, unpacked
 from matcher.segment import SealedSegment, write_segment
 from matcher.template import Template
 
@@ -269,6 +271,25 @@ def test_a_segments_views_score_bit_for_bit(tmp_path: Path, drawn: list[list[Dra
             assert np.array_equal(found.pairs, expected.pairs)
             assert np.array_equal(found.common, expected.common)
         assert kinds == [len(kernel.signatures) for kernel in compiled]
+
+
+def opposed(one: Drawn) -> Template:
+    """The print with its ridges where its valleys were, as in an inverted image that nobody recognised."""
+    grid = unpacked(one.template.ridges)
+    return replace(one.template, ridges=pack(grid._replace(phase=(grid.phase + 4) % 8)))
+
+
+def test_ridges_in_the_valleys_of_the_other_are_told_and_taken_back(drawn: list[list[Drawn]]) -> None:
+    """An inverted mate scores as its print does; an inverted stranger gains nothing by it."""
+    for (one, mated, *_), (stranger, *_) in pairwise(drawn):
+        straight = compare(prepare(mated.template), prepare(one.template))
+        inverted = compare(prepare(opposed(mated)), prepare(one.template))
+        assert (straight.opposed, inverted.opposed) == (False, True)
+        assert inverted.score == pytest.approx(straight.score, abs=0.5)
+        assert compare(prepare(opposed(mated)), prepare(opposed(one))).score == pytest.approx(
+            straight.score, abs=0.1
+        )
+        assert score(prepare(opposed(stranger)), prepare(one.template)) < 0
 
 
 def test_another_process_scores_the_same() -> None:
