@@ -30,6 +30,9 @@ BANDS: Mapping[Band, str] = MappingProxyType(
 """What the bands mean."""
 
 MIRRORED = "one of the images is mirrored: flip it and compare again"
+OPPOSED = (
+    "the ridges of one lie in the valleys of the other: one of the images is inverted; this was taken back"
+)
 
 REACH = 18.0
 """Pixels at 500 ppi by which a common area goes beyond its minutiae: two ridges."""

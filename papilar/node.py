@@ -8,7 +8,8 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -22,9 +23,11 @@ from matcher.calibration import shipped
 from matcher.codecs import NATIVE, decode, encode
 from matcher.cylinders import prepare
 from matcher.gallery import Gallery
-from matcher.search import LocalSearcher, Match, ProbePrint
+from matcher.search import LocalSearcher, Match
+from papilar.directory import Directory
 from papilar.errors import GalleryUnknown, RequestInvalid, SubjectUnknown
-from papilar.prints import ReadPrint, assessments_of, check_count, read_prints, usable_of
+from papilar.mirror import mirrored_hit
+from papilar.prints import ReadPrint, assessments_of, check_count, probe_of, read_prints, usable_of
 from papilar.requests import (
     Deleted,
     Description,
@@ -52,6 +55,7 @@ from papilar.store import (
     Written,
     canonical_uuid,
 )
+from papilar.thresholds import check_fpir, threshold_fmr, threshold_fpir
 from papilar.verification import Reference, brought_references, count_chances, explain, verdict
 
 MATCHER_VERSION = "mcc-ridges-1"
@@ -64,24 +68,6 @@ _SEAL_AFTER = 5_000
 _log = logging.getLogger(__name__)
 
 
-class _Directory:
-    """The store, as a search sees it."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
-    def owners(self, rows: Collection[int]) -> Mapping[int, matching.Owner]:
-        """Return the owner of each row that exists."""
-        return {
-            row: matching.Owner(o.subject_id, o.encounter_id, o.finger)
-            for row, o in self._store.owners(rows).items()
-        }
-
-    def rows_of(self, encounters: Collection[str]) -> Collection[int]:
-        """Return the rows of all prints of these encounters."""
-        return self._store.rows_of(encounters)
-
-
 class Node:
     """Enrols into, searches and describes one gallery.
 
@@ -89,6 +75,8 @@ class Node:
     ----------
     folder : Path
         The gallery.
+    store : str
+        URL of the data base that holds the store; empty for SQLite in the folder.
     create : bool
         Make it where there is none.
     name : str
@@ -101,28 +89,33 @@ class Node:
     Raises
     ------
     GalleryUnknown, GalleryLocked, GalleryTooNew, GalleryCorrupt, StorageFull, StorageUnavailable
+    ConfigInvalid
+        The URL is none, or its driver is not installed.
     """
 
     def __init__(
         self,
         folder: Path,
         *,
+        store: str = "",
         create: bool = False,
         name: str = "",
         keep_images: bool = True,
         shortlist: int = matching.SHORTLIST,
     ) -> None:
-        self._store = Store.open(folder, create=create, name=name, facts={"extractor": Leader.version})
+        facts = {"extractor": Leader.version}
+        self._store = Store.open(store or folder, folder=folder, create=create, name=name, facts=facts)
         try:
+            self._hold = self._store.hold()
             alive = self._store.live_rows()
-            self._gallery = Gallery(folder / "segments", alive)
+            self._gallery = Gallery(folder / self._segments(store), alive)
             self._replay(alive)
         except BaseException:
             self._store.close()
             raise
         self._check_extractor()
         network()  # loaded now, so that the first call does not wait for it
-        self._searcher = LocalSearcher(self._gallery, _Directory(self._store), shortlist=shortlist)
+        self._searcher = LocalSearcher(self._gallery, Directory(self._store), shortlist=shortlist)
         self._calibration = shipped()
         self._keep_images = keep_images
         self._changing = threading.Lock()
@@ -186,7 +179,7 @@ class Node:
         def answer(written: Written) -> bytes:
             return b"%d %d" % (len(written.rows), written.subject_changed)
 
-        with self._changing:
+        with self._change():
             written = self._store.delete(encounter_id, request=_request(repeat, answer))
             self._gallery.hide(written.rows)
         if written.repeated:
@@ -222,7 +215,8 @@ class Node:
         RequestInvalid, ImageError, TemplateError, SubjectUnknown, EncounterUnknown
         """
         check_count(probe)
-        self._threshold_fmr(target_fmr)  # a rate that is none is refused before any print is read
+        # A rate that is none is refused before any print is read.
+        threshold_fmr(self._calibration, target_fmr)
         brought = []
         if references is not None:
             check_count(references)
@@ -232,7 +226,7 @@ class Node:
             groups = [self._references(found) for found in self._encounters(subject_id, encounter_id)]
         read = read_prints(probe)
         usable = usable_of(read)
-        threshold = self._threshold_fmr(target_fmr, count_chances(usable, groups))
+        threshold = threshold_fmr(self._calibration, target_fmr, chances=count_chances(usable, groups))
         met = verdict(usable, groups, self._calibration, evidence=evidence)
         assessed = assessments_of(read), assessments_of(brought)
         return Verification(met.score, threshold, met.matches, *assessed, met.band, met.mirrored)
@@ -244,12 +238,15 @@ class Node:
         limit: int = 10,
         target_fpir: float | None = None,
         evidence: bool = False,
+        mirrored: bool = True,
         deadline: float | None = None,
     ) -> Identification:
         """Search the gallery for the person whose prints these are.
 
         Parameters
         ----------
+        mirrored : bool
+            Where nothing above red is found, search once more with the mirror image, to be able to say so.
         deadline : float, optional
             `time.monotonic` instant; what was found until then is answered, incomplete.
 
@@ -260,23 +257,23 @@ class Node:
             Before the search could begin.
         """
         check_count(probe)
-        _check_fpir(target_fpir)
+        check_fpir(target_fpir)
         started = time.monotonic()
         read = read_prints(probe, deadline=deadline)
         extracted = time.monotonic()
         usable = usable_of(read)
-        threshold = None if target_fpir is None else self._threshold_fpir(target_fpir, usable)
+        threshold = None if target_fpir is None else self._threshold(target_fpir, usable)
         if not usable:
             return _unsearched(read, threshold, timedelta(seconds=extracted - started))
         result = self._searcher.search(
-            _probe(usable),
+            probe_of(usable),
             limit=limit,
             least=None if threshold is None else threshold.score,
             deadline=deadline,
         )
-        found = self._found(result.candidates, usable, evidence=evidence)
+        hit = mirrored_hit(self._searcher, usable, result, self._calibration, deadline) if mirrored else None
         return Identification(
-            found,
+            self._found(result.candidates, usable, evidence=evidence),
             result.searched,
             result.compared,
             tuple(PartFailure("gallery", "DEADLINE_PASSED", text) for text in result.failures),
@@ -284,6 +281,7 @@ class Node:
             assessments_of(read),
             timedelta(seconds=extracted - started),
             timedelta(seconds=time.monotonic() - extracted),
+            hit,
         )
 
     # ---- about the gallery
@@ -323,15 +321,23 @@ class Node:
     def _done(self, repeat: Repeat | None) -> Enrolled | None:
         """Return the first answer to a request that enrolled before."""
         kept = None if repeat is None else self._store.replay(*repeat)
-        return None if kept is None else Enrolled.load(kept)
+        if kept is None:
+            return None
+        with self._change():  # what a call wrote whose end it did not see is findable from here on
+            return Enrolled.load(kept)
 
     def _duplicates(self, subject_id: str, usable: Sequence[ReadPrint]) -> Duplicate:
-        threshold = self._threshold_fpir(DUPLICATE_FPIR, usable)
-        result = self._searcher.search(_probe(usable), limit=10, least=threshold.score)
+        threshold = self._threshold(DUPLICATE_FPIR, usable)
+        result = self._searcher.search(probe_of(usable), limit=10, least=threshold.score)
         others = matching.rank(
             (c for c in result.candidates if c.subject != subject_id), limit=10, least=None
         )
         return Duplicate(self._found(others, usable, evidence=False), threshold)
+
+    def _threshold(self, rate: float, usable: Sequence[ReadPrint]) -> Threshold:
+        return threshold_fpir(
+            self._calibration, rate, gallery_size=len(self._gallery), probe=probe_of(usable)
+        )
 
     def _keep(self, new: Enrollment, prints: Sequence[ReadPrint], repeat: Repeat | None) -> Enrolled:
         usable = usable_of(prints)
@@ -342,7 +348,7 @@ class Node:
             new.missing,
         )
         enrolled = Enrolled(encounter.subject_id, encounter.encounter_id, assessments_of(prints))
-        with self._changing:
+        with self._change():
             written = self._store.enroll(encounter, request=_request(repeat, lambda _: enrolled.dump()))
             if written.repeated and written.response is not None:
                 return Enrolled.load(written.response)
@@ -351,6 +357,24 @@ class Node:
             if self._gallery.live_rows >= _SEAL_AFTER:
                 self._tidy()
         return enrolled
+
+    # ---- store and gallery
+
+    @contextmanager
+    def _change(self) -> Iterator[None]:
+        """Hold the lock of changes. Where the store's connection was lost, read again what it has."""
+        with self._changing:
+            hold = self._store.hold()
+            if hold != self._hold:
+                alive = self._store.live_rows()
+                self._gallery.hide(np.setdiff1d(self._gallery.rows, alive).tolist())
+                self._replay(alive)
+                self._hold = hold
+            yield
+
+    def _segments(self, store: str) -> str:
+        """Return the folder of the segments: a data base elsewhere may be changed for another."""
+        return f"segments-{self._store.gallery.created:%Y%m%d%H%M%S%f}" if store else "segments"
 
     def _check_extractor(self) -> None:
         made_with = self._store.gallery.facts.get("extractor")
@@ -379,25 +403,6 @@ class Node:
             _log.warning(
                 "segments were not written (%s); the gallery stays complete in memory", error.strerror
             )
-
-    # ---- scores
-
-    def _threshold_fpir(self, rate: float, usable: Sequence[ReadPrint]) -> Threshold:
-        if rate == 1.0:
-            return Threshold(-np.inf, rate, self._calibration.id)
-        least = matching.threshold(
-            self._calibration,
-            target_fpir=rate,
-            gallery_size=len(self._gallery),
-            fingers=matching.count_fingers(_probe(usable)),
-        )
-        return Threshold(least, rate, self._calibration.id)
-
-    def _threshold_fmr(self, rate: float, chances: float = 1.0) -> Threshold:
-        if not 0.0 < rate <= 0.1:
-            raise RequestInvalid(f"a target FMR of {rate:g}", remedy="state one over 0 and at most 0.1")
-        rate = min(rate, self._calibration.tail_rate)
-        return Threshold(self._calibration.threshold(rate / chances), rate, self._calibration.id)
 
     # ---- answers
 
@@ -456,15 +461,6 @@ class Node:
             for p, prepared in ready
             if prepared is not None
         ]
-
-
-def _probe(usable: Sequence[ReadPrint]) -> list[ProbePrint]:
-    return [ProbePrint(p.assessment.finger, p.prepared, p.template) for p in usable]
-
-
-def _check_fpir(rate: float | None) -> None:
-    if rate is not None and not 0.0 < rate <= 1.0:
-        raise RequestInvalid(f"a target FPIR of {rate:g}", remedy="state one over 0 and at most 1")
 
 
 def _new_print(one: ReadPrint) -> NewPrint:

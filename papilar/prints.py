@@ -10,6 +10,7 @@ from enroll.pipeline import extract
 from matcher.codecs import decode
 from matcher.cylinders import Prepared, prepare
 from matcher.errors import InvalidInput, TemplateError
+from matcher.search import ProbePrint
 from matcher.template import Finger, Impression, Template
 from papilar.errors import DeadlinePassed, RequestInvalid
 from papilar.requests import Assessment, PrintInput
@@ -25,6 +26,11 @@ class ReadPrint(NamedTuple):
     prepared: Prepared
     sha256: bytes | None
     png: bytes | None
+
+
+def probe_of(prints: Sequence[ReadPrint]) -> list[ProbePrint]:
+    """Return the prints as a search takes them."""
+    return [ProbePrint(one.assessment.finger, one.prepared, one.template) for one in prints]
 
 
 def read_prints(

@@ -216,7 +216,10 @@ class PartFailure(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Identification:
-    """The outcome of a search 1:N."""
+    """The outcome of a search 1:N.
+
+    `mirrored` is the best score of the mirrored probe where it is green and no candidate is above red.
+    """
 
     candidates: tuple[Found, ...]
     searched: int
@@ -226,6 +229,7 @@ class Identification:
     probe: tuple[Assessment, ...]
     extraction_time: timedelta
     search_time: timedelta
+    mirrored: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

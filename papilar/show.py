@@ -20,7 +20,7 @@ from matcher.compare import Comparison
 from matcher.template import Finger
 from papilar.api.v1 import matching_pb2, types_pb2
 from papilar.archive import Line, Result
-from papilar.explanation import BANDS, MIRRORED, PARTS, common_area, model_words, with_ridges
+from papilar.explanation import BANDS, MIRRORED, OPPOSED, PARTS, common_area, model_words, with_ridges
 from papilar.files import PrintSide
 from papilar.requests import Description
 
@@ -158,6 +158,12 @@ def show_candidates(response: matching_pb2.IdentifyResponse, names: Sequence[str
     if response.HasField("threshold"):
         score, rate, source = (getattr(response.threshold, n) for n in ("score", "rate", "calibration_id"))
         out.print(f"threshold {score:.1f} for a false-positive rate of {rate:g} ({source})", highlight=False)
+    if response.HasField("mirrored_score"):
+        out.print(
+            f"[yellow]warning:[/] mirrored, the prints find somebody with {response.mirrored_score:.1f}: "
+            "the image is mirrored; flip it and search again",
+            highlight=False,
+        )
     for failure in response.failures:
         out.print(f"[yellow]not complete:[/] {failure.part}: {escape(failure.message)}", highlight=False)
 
@@ -200,7 +206,7 @@ def comparison_dict(
     probe: PrintSide, reference: PrintSide, comparison: Comparison, mirrored: float | None = None
 ) -> dict[str, Any]:
     """Return what a comparison says, for JSON; `mirrored` is what `explanation.mirrored_score` gives."""
-    move = comparison.transform
+    move, told = comparison.transform, ((comparison.opposed, OPPOSED), (mirrored is not None, MIRRORED))
     a, b = probe.side.template, reference.side.template
 
     def describe(one: PrintSide) -> dict[str, Any]:
@@ -220,7 +226,7 @@ def comparison_dict(
         "rests_on": model_words(comparison, a, b),
         "common_area_mm2": round(common_area(comparison, a, b), 1),
         "mirrored_score": mirrored,
-        "warnings": [] if mirrored is None else [MIRRORED],
+        "warnings": [warning for applies, warning in told if applies],
         "a": describe(probe),
         "b": describe(reference),
         "transform": {"dx": move.dx, "dy": move.dy, "turn": move.turn},
@@ -245,9 +251,9 @@ def show_comparison(report: Mapping[str, Any]) -> None:
         pairs[f"{side}: {one['file']}"] = f"{one['minutiae']} minutiae, {quality}{poor}{notes}"
     show_pairs("comparison", pairs)
     _show_parts(report)
-    if report["mirrored_score"] is not None:
-        cause = f"mirrored, a scores {report['mirrored_score']:.1f}"
-        out.print(f"[yellow]warning:[/] {cause}: {'; '.join(report['warnings'])}", highlight=False)
+    for warning in report["warnings"]:
+        score = f"mirrored, a scores {report['mirrored_score']:.1f}: " if warning == MIRRORED else ""
+        out.print(f"[yellow]warning:[/] {score}{warning}", highlight=False)
 
 
 def _show_parts(report: Mapping[str, Any]) -> None:

@@ -295,6 +295,7 @@ def to_comparison(match: PrintMatch) -> types_pb2.Comparison:
         message.parts.extend(
             types_pb2.ScorePart(name=p.name, measured=p.measured, adds=p.adds) for p in parts
         )
+        message.ridges_opposed = match.evidence.comparison.opposed
     if match.evidence is not None and len(match.evidence.comparison.pairs):
         message.correspondences.extend(_to_correspondences(match.evidence))
         dx, dy, turn = match.evidence.comparison.transform
@@ -361,6 +362,7 @@ def to_identification(outcome: Identification) -> matching_pb2.IdentifyResponse:
             extraction_time=extraction,
             search_time=search,
         ),
+        mirrored_score=outcome.mirrored,
     )
 
 

@@ -11,9 +11,10 @@ import numpy as np
 
 from matcher.calibration import Band, Calibration
 from matcher.compare import compare, score
-from matcher.cylinders import Prepared, prepare
+from matcher.cylinders import Prepared
 from matcher.fusion import Fused, count_choices, fuse, may_meet, unmatched_pairs
 from matcher.template import Finger
+from papilar.mirror import mirrored_prints
 from papilar.prints import ReadPrint
 from papilar.requests import Evidence, PrintMatch
 
@@ -78,15 +79,13 @@ def verdict(
 ) -> Verdict:
     """Compare a probe with several encounters, and, where the score is red, its mirror image as well.
 
-    A scanner that mirrors does so to every print, so all of the probe are mirrored at once. The score stays
-    what it is.
+    The score stays what it is.
     """
     met, chances = best_meeting(probe, groups, evidence=evidence), count_chances(probe, groups)
     band = _band(met, calibration, chances)
     if band != Band.RED:
         return Verdict(met.score, met.matches, band, None)
-    turned = [one._replace(prepared=prepare(one.template.mirrored())) for one in probe]
-    other = best_meeting(turned, groups, evidence=False)
+    other = best_meeting(mirrored_prints(probe), groups, evidence=False)
     green = _band(other, calibration, chances) == Band.GREEN
     return Verdict(met.score, met.matches, band, other.score if green else None)
 

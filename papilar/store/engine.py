@@ -1,4 +1,4 @@
-"""Connections and transactions: what SQLite needs beyond plain SQL, and its errors in the project's words."""
+"""Connections and transactions: what each data base needs beyond plain SQL, and its errors in our words."""
 
 import errno
 import os
@@ -8,12 +8,12 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from matcher.errors import GalleryCorrupt, PapilarError
-from papilar.errors import StorageFull, StorageUnavailable
+from papilar.errors import ConfigInvalid, StorageFull, StorageUnavailable
 from papilar.store.schema import APPLICATION_ID
 
 _PRAGMAS = (
@@ -23,6 +23,33 @@ _PRAGMAS = (
     "foreign_keys=ON",
     "secure_delete=ON",  # deleted content is overwritten with zeros
 )
+
+_SETTINGS = {
+    "statement_timeout": "60s",  # a statement that takes so long is stuck; versions of the tables lift it
+    "lock_timeout": "10s",  # only for locks of others, such as an operator's
+    "idle_in_transaction_session_timeout": "60s",
+    "tcp_keepalives_idle": "30s",  # a node whose machine is gone loses its lock within a minute
+    "tcp_keepalives_interval": "10s",
+    "tcp_keepalives_count": "3",
+}
+"""What every session of ours on PostgreSQL asks of the server."""
+
+_CONNECTING = {
+    "application_name": "papilar",
+    "client_encoding": "utf8",
+    "connect_timeout": 10,  # s
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,  # ms, for what is sent and not acknowledged
+}
+
+LOCK_NOT_AVAILABLE = "55P03"
+"""SQLSTATE of a lock that was not given in time."""
+
+_POSTGRESQL = "postgresql+psycopg"
+_WRITE_URL = "write postgresql://USER@HOST/DATABASE"
+
 _CHECKPOINT_WAIT_MS = 1000  # then readers still need the log; the next write tries again
 
 _FULL = StorageFull, "make room on the disk, or lift its limits; nothing of this transaction was kept"
@@ -49,18 +76,81 @@ def sqlite_url(file: Path) -> URL:
     return URL.create("sqlite", database=str(file))
 
 
+def read_url(text: str) -> URL:
+    """Return the URL of a data base; `postgresql://` means the driver that Papilar brings.
+
+    Raises
+    ------
+    ConfigInvalid
+        It is none, or of a data base that Papilar does not know. The text is not repeated: it may hold
+        a password.
+    """
+    try:
+        url = make_url(text)
+    except (ArgumentError, ValueError):
+        raise ConfigInvalid("the store's URL cannot be read", remedy=_WRITE_URL) from None
+    if url.drivername in ("sqlite", _POSTGRESQL):
+        return url
+    if url.drivername in ("postgresql", "postgres"):
+        return url.set(drivername=_POSTGRESQL)
+    raise ConfigInvalid(f"a store cannot be in {url.drivername}", remedy=_WRITE_URL)
+
+
+def place_of(url: URL) -> str:
+    """Return a URL without what may be secret in it."""
+    return url.set(username=None, password=None, query={}).render_as_string()
+
+
 def make_private(file: Path) -> None:
     """Make an empty file that only its owner can read; SQLite gives its log the same rights."""
     os.close(os.open(file, os.O_CREAT | os.O_CLOEXEC, 0o600))
 
 
 def open_engine(url: URL) -> Engine:
-    """Return the engine; nothing is opened yet. Errors never show parameters: they are biometric data."""
+    """Return the engine; nothing is opened yet. Errors never show parameters: they are biometric data.
+
+    Raises
+    ------
+    ConfigInvalid
+        The driver is not installed.
+    """
+    if url.drivername == _POSTGRESQL:
+        return _open_postgresql(url)
     engine = create_engine(url, hide_parameters=True, max_overflow=-1)
-    if engine.dialect.name == "sqlite":
-        event.listen(engine, "connect", _set_up)
-        event.listen(engine, "begin", _begin)
+    event.listen(engine, "connect", _set_up)
+    event.listen(engine, "begin", _begin)
     return engine
+
+
+def _open_postgresql(url: URL) -> Engine:
+    try:
+        engine = create_engine(
+            url,
+            hide_parameters=True,
+            max_overflow=-1,
+            pool_pre_ping=True,  # a server that was restarted meanwhile is not noticed by readers
+            # One snapshot for all statements of a reader. Writers are one at a time: none fails to serialise.
+            isolation_level="REPEATABLE READ",
+            connect_args={key: value for key, value in _CONNECTING.items() if key not in url.query},
+        )
+    except ModuleNotFoundError as error:
+        raise ConfigInvalid(
+            "the driver of PostgreSQL is not installed", remedy="install papilar[postgresql]"
+        ) from error
+    event.listen(engine, "connect", _ask_settings)
+    return engine
+
+
+def _ask_settings(connection: Any, _record: object) -> None:
+    # An acknowledged commit survives the loss of power. Stronger settings, of a server with replicas, stay.
+    durable = "CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE"
+    asked = [f"set_config('{name}', '{value}', false)" for name, value in _SETTINGS.items()]
+    asked.append(
+        f"set_config('synchronous_commit', {durable} current_setting('synchronous_commit') END, false)"
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {', '.join(asked)}")
+    connection.commit()
 
 
 def _set_up(connection: sqlite3.Connection, _record: object) -> None:
@@ -84,7 +174,8 @@ def transaction(engine: Engine, *, writes: bool) -> Iterator[Connection]:
     StorageFull, StorageUnavailable, GalleryCorrupt
         In place of what the data base raises.
     """
-    with translated(), engine.connect().execution_options(writes=writes) as connection, connection.begin():
+    options = {"writes": writes} if engine.dialect.name == "sqlite" else {"postgresql_readonly": not writes}
+    with translated(), engine.connect().execution_options(**options) as connection, connection.begin():
         yield connection
 
 
@@ -96,7 +187,10 @@ def translated() -> Iterator[None]:
     except (DBAPIError, PoolTimeout, sqlite3.Error, OSError) as error:
         origin = getattr(error, "orig", None) or error
         kind, remedy = _verdict(origin)
-        raise kind(f"the gallery's store failed: {origin}", remedy=remedy) from error
+        # What PostgreSQL adds to its messages quotes values: neither its text nor its trace goes further.
+        told = getattr(getattr(origin, "diag", None), "message_primary", None)
+        cause = None if told else error
+        raise kind(f"the gallery's store failed: {told or origin}", remedy=remedy) from cause
 
 
 def _verdict(origin: Any) -> _Verdict:
@@ -121,6 +215,12 @@ def is_signed(connection: Connection) -> bool:
     if connection.dialect.name != "sqlite":
         return True
     return bool(connection.exec_driver_sql("PRAGMA application_id").scalar() == APPLICATION_ID)
+
+
+def lift_limits(connection: Connection) -> None:
+    """Let this transaction take its time: new tables and columns may mean much work."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
 
 
 def clear_log(engine: Engine) -> bool:

@@ -1,4 +1,8 @@
-"""The tables. Plain SQL that SQLite and PostgreSQL share; times are microseconds since 1970, UTC."""
+"""The tables of the newest version, in plain SQL that SQLite and PostgreSQL share.
+
+Times are microseconds since 1970, UTC. A change here needs a version in `papilar/store/migrations/versions`;
+a test compares the two.
+"""
 
 from datetime import UTC, datetime, timedelta
 
@@ -13,9 +17,6 @@ from sqlalchemy import (
     String,
     Table,
 )
-
-SCHEMA_VERSION = 1
-"""Grows with every change that an older Papilar could not work with."""
 
 APPLICATION_ID = 0x50_41_50_49
 """Magic number in the head of an SQLite file: "PAPI"."""

@@ -9,13 +9,13 @@ from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import URL, Connection, Engine, make_url
+from sqlalchemy import URL, Connection, Engine
 
 from matcher.errors import GalleryCorrupt, GalleryTooNew
 from papilar.errors import EncounterUnknown, GalleryUnknown, StorageUnavailable
 from papilar.store import engine as engines
+from papilar.store import migrations, schema
 from papilar.store import rows as sql
-from papilar.store import schema
 from papilar.store.lock import GalleryLock
 from papilar.store.values import (
     Counts,
@@ -27,6 +27,7 @@ from papilar.store.values import (
     StoredPrint,
     Written,
 )
+from papilar.store.writer import Writer, open_writer
 
 FILE_NAME = "papilar.sqlite3"
 """The store's file in a gallery's folder."""
@@ -49,10 +50,15 @@ class Store:
         From any method, when the data base cannot be used at this time or the store is closed.
     GalleryCorrupt
         From any method, when what is stored is damaged.
+    GalleryLocked
+        From any method that writes, when the server's connection was lost and another node has the gallery.
     """
 
-    def __init__(self, engine: Engine, gallery: GalleryFacts, lock: GalleryLock | None) -> None:
+    def __init__(
+        self, engine: Engine, writer: Writer, gallery: GalleryFacts, lock: GalleryLock | None
+    ) -> None:
         self._engine = engine
+        self._writer = writer
         self._gallery = gallery
         self._lock = lock
         self._writing = Lock()
@@ -64,17 +70,20 @@ class Store:
         cls,
         target: Path | str,
         *,
+        folder: Path | None = None,
         create: bool = False,
         name: str = "",
         facts: Mapping[str, str] | None = None,
     ) -> Self:
-        """Open a gallery's store.
+        """Open a gallery's store, and bring its tables to the newest version.
 
         Parameters
         ----------
         target : Path or str
-            The gallery's folder, or the URL of a data base. A folder is locked until `close`; with a URL the
-            caller holds a `GalleryLock` on a folder of its own.
+            The gallery's folder, with an SQLite file in it, or the URL of a data base. Until `close` the
+            folder is locked, or in PostgreSQL the schema.
+        folder : Path, optional
+            With a URL, a folder to make and lock as well.
         create : bool
             Make the gallery where there is none.
         name : str
@@ -88,16 +97,20 @@ class Store:
             There is no gallery, or one of another name.
         GalleryLocked
             Someone works on it.
+        ConfigInvalid
+            The URL is none, or its driver is not installed.
         GalleryTooNew, GalleryCorrupt, StorageFull, StorageUnavailable
         """
         with ExitStack() as undo, engines.translated():
-            place = _find(target, create=create)
+            place = _find(target, folder, create=create)
             lock = undo.enter_context(GalleryLock(place.folder)) if place.folder else None
             engine = engines.open_engine(place.url)
             undo.callback(engine.dispose)
+            writer = open_writer(engine)
+            undo.callback(writer.close)
             if create:
-                _create(engine, name or place.name, facts or {})
-            store = cls(engine, _read_gallery(engine, name), lock)
+                _create(writer, name or place.name, facts or {})
+            store = cls(engine, writer, _bring_up(engine, writer, name), lock)
             undo.pop_all()
         store._clear_log()
         return store
@@ -109,6 +122,7 @@ class Store:
                 return
             self._closed = True
             self._clear_log()
+            self._writer.close()
             self._engine.dispose()
             if self._lock is not None:
                 self._lock.release()
@@ -150,7 +164,8 @@ class Store:
         """Erase an encounter: its prints, images, missing fingers and answers; its subject with the last one.
 
         The content is overwritten in SQLite's file. Its write-ahead log is emptied too, at once where no
-        reader is in the way, else with the next write or `close`.
+        reader is in the way, else with the next write or `close`. PostgreSQL overwrites nothing: there the
+        bytes stay in its files until it is vacuumed and its log recycled.
 
         Returns
         -------
@@ -176,6 +191,21 @@ class Store:
         with self._write() as connection:
             sql.write_meta(connection, {_FACT + key: value for key, value in facts.items()})
             self._gallery = _facts_of(sql.read_meta(connection))
+
+    def hold(self) -> int:
+        """Make sure that this store, and no other, may write; return how often that right was taken, from 1.
+
+        A number other than the last says that the connection to the server was lost in between: whether a
+        change that failed was kept is open, and another node may have written. Read again what matters.
+
+        Raises
+        ------
+        GalleryLocked
+            Another node has the gallery now.
+        """
+        with self._writing:
+            self._check_open()
+            return self._writer.hold()
 
     # ---- questions
 
@@ -267,7 +297,7 @@ class Store:
     def _write(self) -> Iterator[Connection]:
         with self._writing:
             self._check_open()
-            with engines.transaction(self._engine, writes=True) as connection:
+            with self._writer.transaction() as connection:
                 yield connection
             self._clear_log()
 
@@ -286,9 +316,12 @@ class _Place(NamedTuple):
     name: str
 
 
-def _find(target: Path | str, *, create: bool) -> _Place:
+def _find(target: Path | str, folder: Path | None, *, create: bool) -> _Place:
     if "://" in str(target):
-        return _Place(make_url(str(target)), None, "gallery")
+        url = engines.read_url(str(target))
+        if folder is not None:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return _Place(url, folder, _name_of(folder))
     folder = Path(target)
     if folder.exists() and not folder.is_dir():
         raise GalleryUnknown(f"{folder} is a file", remedy="give the gallery's folder")
@@ -300,24 +333,46 @@ def _find(target: Path | str, *, create: bool) -> _Place:
         raise GalleryUnknown(
             f"{folder} holds no gallery", remedy="check the path, or enrol into it to make one"
         )
-    return _Place(engines.sqlite_url(file), folder, folder.resolve().name or "gallery")
+    return _Place(engines.sqlite_url(file), folder, _name_of(folder))
 
 
-def _create(engine: Engine, name: str, facts: Mapping[str, str]) -> None:
+def _name_of(folder: Path | None) -> str:
+    return (folder.resolve().name if folder else "") or "gallery"
+
+
+def _create(writer: Writer, name: str, facts: Mapping[str, str]) -> None:
     """Make tables and facts in one transaction, unless they are there."""
-    with engines.transaction(engine, writes=True) as connection:
+    with writer.transaction() as connection:
         if sql.read_meta(connection):
             return
         engines.sign(connection)
-        schema.metadata.create_all(connection)
-        own = {"schema_version": str(schema.SCHEMA_VERSION), "name": name, "created": str(schema.now())}
+        migrations.upgrade(connection, 0)
+        own = {"schema_version": str(migrations.newest()), "name": name, "created": str(schema.now())}
         sql.write_meta(connection, own | {_FACT + key: value for key, value in facts.items()})
 
 
-def _read_gallery(engine: Engine, name: str) -> GalleryFacts:
+def _bring_up(engine: Engine, writer: Writer, name: str) -> GalleryFacts:
+    """Read the gallery's facts and, in one transaction, bring tables of an earlier version to the newest."""
+    gallery, revision = _read_gallery(engine, name)
+    if revision not in (None, gallery.schema_version):
+        raise GalleryCorrupt(
+            "two versions are noted of the store's tables", remedy="restore it from a backup"
+        )
+    if revision == migrations.newest():
+        return gallery
+    with writer.transaction() as connection:
+        engines.lift_limits(connection)
+        migrations.upgrade(connection, gallery.schema_version)
+        # A Papilar from before Alembic looks here, and leaves alone what is too new for it.
+        sql.write_meta(connection, {"schema_version": str(migrations.newest())})
+        return _facts_of(sql.read_meta(connection))
+
+
+def _read_gallery(engine: Engine, name: str) -> tuple[GalleryFacts, int | None]:
     with engines.transaction(engine, writes=False) as connection:
         noted, signed = sql.read_meta(connection), engines.is_signed(connection)
-    where = engine.url.render_as_string(hide_password=True)
+        revision = migrations.noted(connection)
+    where = engines.place_of(engine.url)
     if not noted:
         raise GalleryUnknown(
             f"{where} holds no gallery", remedy="check the path, or enrol into it to make one"
@@ -329,7 +384,7 @@ def _read_gallery(engine: Engine, name: str) -> GalleryFacts:
         raise GalleryUnknown(
             f"{where} holds the gallery {gallery.name}, not {name}", remedy="check path and name"
         )
-    return gallery
+    return gallery, revision
 
 
 def _facts_of(noted: Mapping[str, str]) -> GalleryFacts:
@@ -340,9 +395,9 @@ def _facts_of(noted: Mapping[str, str]) -> GalleryFacts:
         raise GalleryCorrupt(
             "the gallery's own facts are incomplete", remedy="restore it from a backup"
         ) from None
-    if version > schema.SCHEMA_VERSION:
+    if version > migrations.newest():
         raise GalleryTooNew(
-            f"the gallery's store has version {version}, this Papilar knows {schema.SCHEMA_VERSION}",
+            f"the gallery's store has version {version}, this Papilar knows {migrations.newest()}",
             remedy="install a newer Papilar",
         )
     facts = {key.removeprefix(_FACT): value for key, value in noted.items() if key.startswith(_FACT)}

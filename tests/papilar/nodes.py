@@ -1,7 +1,8 @@
 """What the tests of the node share: prints, a node in this process, and a node in a process of its own.
 
-Run as a program it is that process: `python nodes.py FOLDER` opens or makes a gallery, names its port on the
-first line of its output, logs at DEBUG to stderr and serves until it is signalled.
+Run as a program it is that process: `python nodes.py FOLDER STORE` opens or makes a gallery, names its port
+on the first line of its output, logs at DEBUG to stderr and serves until it is signalled. STORE is the
+store's URL, or empty for SQLite.
 """
 
 import io
@@ -125,7 +126,7 @@ class Served(NamedTuple):
 @contextmanager
 def serving(folder: Path, **settings: Any) -> Iterator[Served]:
     settings = {"listen": "127.0.0.1:0", "max_message_bytes": MOST_BYTES, **settings}
-    node = Node(folder, create=True)
+    node = Node(folder, create=True, store=settings.get("store", ""))
     server = NodeServer(node, NodeConfig(folder, **settings))
     server.start()
     address = f"127.0.0.1:{server.port}"
@@ -175,11 +176,11 @@ def _refusal(error: Any) -> Refusal:
 class NodeProcess:
     """A node that can be killed."""
 
-    def __init__(self, folder: Path, log: Path) -> None:
+    def __init__(self, folder: Path, log: Path, store: str = "") -> None:
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         with log.open("ab") as errors:
             self.process = subprocess.Popen(
-                [sys.executable, __file__, folder],
+                [sys.executable, __file__, folder, store],
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 env=environment,
@@ -208,11 +209,11 @@ class NodeProcess:
         self.process.stdout.close()
 
 
-def _serve(folder: Path) -> None:
+def _serve(folder: Path, store: str) -> None:
     logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)
-    server = NodeServer(Node(folder, create=True), NodeConfig(folder, listen="127.0.0.1:0"))
+    server = NodeServer(Node(folder, create=True, store=store), NodeConfig(folder, listen="127.0.0.1:0"))
     server.serve_until_signalled(lambda: print(server.port, flush=True))  # noqa: T201
 
 
 if __name__ == "__main__":
-    _serve(Path(sys.argv[1]))
+    _serve(Path(sys.argv[1]), sys.argv[2])

@@ -6,7 +6,8 @@ from hashlib import sha256
 from pathlib import Path
 from uuid import uuid4
 
-from sqlalchemy import event
+import postgresql
+from sqlalchemy import Connection, event
 
 from matcher.template import Finger, Impression
 from papilar.store import NewEncounter, NewPrint, Request, Store
@@ -40,7 +41,12 @@ def integrity(folder: Path) -> str:
         return str(connection.execute("PRAGMA integrity_check").fetchone()[0])
 
 
-def tamper(folder: Path, statement: str, *values: object) -> None:
+def tamper(target: Path | str, statement: str, *values: object) -> None:
+    """Do a statement in a gallery's data base; a place for a value is a question mark."""
+    if isinstance(target, str):
+        postgresql.query(target, statement.replace("?", "%s"), *values)
+        return
+    folder = target
     with closing(sqlite3.connect(folder / FILE)) as connection, connection:
         connection.execute(statement, values)
 
@@ -52,3 +58,22 @@ def set_pragma(store: Store, pragma: str) -> None:
         connection.execute(f"PRAGMA {pragma}").close()
 
     event.listen(store._engine, "checkout", obey)
+
+
+def lose_the_next_answer(store: Store) -> None:
+    """Let the server keep the next change that answers a request, and the connection break just after."""
+    answered: list[bool] = [False]
+
+    @event.listens_for(store._engine, "before_cursor_execute")
+    def notice(_: Connection, __: object, statement: str, *___: object) -> None:
+        answered[0] = answered[0] or statement.startswith("INSERT INTO request")
+
+    @event.listens_for(store._engine, "commit")
+    def commit(connection: Connection) -> None:
+        if answered[0]:
+            event.remove(store._engine, "before_cursor_execute", notice)
+            answered[0] = False
+            driver = connection.connection.dbapi_connection
+            assert driver is not None
+            driver.commit()
+            driver.close()

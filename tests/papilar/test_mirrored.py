@@ -222,6 +222,25 @@ def test_several_fingers_of_a_subject_are_mirrored_together(served: Served) -> N
     assert said.score < 0
 
 
+def test_identify_says_that_an_image_is_mirrored_and_names_nobody(served: Served) -> None:
+    enrolled = [Enrollment((PrintInput(image=picture(seed)),), subject_id=f"s{seed}") for seed in (3, 4)]
+    for one in enrolled:
+        served.client.enroll(one)
+    asked = [message_of(PrintInput(image=image)) for image in (flipped(picture(3, 1)), picture(3, 1))]
+    said, right = (
+        served.client.identify(matching_pb2.IdentifyRequest(probe=probe, target_fpir=0.001))
+        for probe in asked
+    )
+    assert not said.candidates
+    assert right.candidates[0].subject_id == "s3"
+    assert said.mirrored_score == pytest.approx(right.candidates[0].score, abs=6)
+    assert not right.HasField("mirrored_score")
+    short = matching_pb2.IdentifyRequest(probe=asked[0], target_fpir=0.001, skip_mirrored=True)
+    assert not served.client.identify(short).HasField("mirrored_score")
+    stranger = message_of(PrintInput(image=picture(8)))
+    assert not served.client.identify(matching_pb2.IdentifyRequest(probe=stranger)).HasField("mirrored_score")
+
+
 def test_a_description_beyond_all_images_does_no_harm(served: Served) -> None:
     one = np.ones((1, 1), np.int64)
     far = pack(RidgeGrid(8, -(2**15), 0, one, one, one, np.zeros((2, 2), np.int64)))

@@ -325,11 +325,12 @@ def _settle(client: NodeClient, told: Acknowledged) -> None:
     assert client.gallery().subjects == len(told.there)
 
 
-def test_what_was_acknowledged_survives_kill_9(folder: Path, tmp_path: Path) -> None:
+def test_what_was_acknowledged_survives_kill_9(folder: Path, tmp_path: Path, target: Path | str) -> None:
+    store = target if isinstance(target, str) else ""
     chance, told, log = random.Random(4), Acknowledged(), tmp_path / "log"  # noqa: S311
     with ExitStack() as nodes:
-        node = nodes.enter_context(NodeProcess(folder, log))
-        for _ in range(4):
+        node = nodes.enter_context(NodeProcess(folder, log, store))
+        for _ in range(2 if store else 4):
             with ThreadPoolExecutor(3) as pool:
                 before = len(told.there)
                 calls = [pool.submit(_enrol_until_it_dies, node.address, told) for _ in range(3)]
@@ -339,7 +340,7 @@ def test_what_was_acknowledged_survives_kill_9(folder: Path, tmp_path: Path) -> 
                 node.kill()
                 for call in calls:
                     call.result()
-            node = nodes.enter_context(NodeProcess(folder, log))
+            node = nodes.enter_context(NodeProcess(folder, log, store))
             with NodeClient(node.address) as client:
                 _check(client, told, chance)
                 _settle(client, told)

@@ -1,14 +1,20 @@
 """The store against dictionaries, whatever is done to it in whatever order."""
 
-import shutil
-import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 from stores import (
     integrity,
 )
@@ -56,10 +62,14 @@ class StoreMachine(RuleBasedStateMachine):
 
     requests = Bundle("requests")
 
+    def __init__(self, new_target: Callable[[], Path | str]) -> None:
+        super().__init__()
+        self.new_target = new_target
+
     @initialize()
     def create(self) -> None:
-        self.folder = Path(tempfile.mkdtemp())
-        self.store = Store.open(self.folder, create=True)
+        self.target = self.new_target()
+        self.store = Store.open(self.target, create=True)
         self.encounters: dict[str, NewEncounter] = {}
         self.rows: dict[str, tuple[int, ...]] = {}
         self.answers: dict[str, tuple[str, bytes] | None] = {}
@@ -122,7 +132,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule()
     def reopen(self) -> None:
         self.store.close()
-        self.store = Store.open(self.folder)
+        self.store = Store.open(self.target)
 
     @rule(known=requests)
     def look(self, known: tuple[NewEncounter, str]) -> None:
@@ -161,11 +171,18 @@ class StoreMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         if hasattr(self, "store"):
             self.store.close()
-            assert integrity(self.folder) == "ok"
-            shutil.rmtree(self.folder)
+            if isinstance(self.target, Path):
+                assert integrity(self.target) == "ok"
 
 
-StoreMachine.TestCase.settings = settings(
-    max_examples=20, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
-)
-TestAgainstDictionaries = StoreMachine.TestCase
+def test_against_dictionaries(new_target: Callable[[], Path | str]) -> None:
+    examples = 20 if isinstance(new_target(), Path) else 8
+    run_state_machine_as_test(
+        lambda: StoreMachine(new_target),
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=25,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

@@ -185,6 +185,7 @@ class IdentifyRequest(_message.Message):
     LIMIT_FIELD_NUMBER: _builtins.int
     TARGET_FPIR_FIELD_NUMBER: _builtins.int
     INCLUDE_EVIDENCE_FIELD_NUMBER: _builtins.int
+    SKIP_MIRRORED_FIELD_NUMBER: _builtins.int
     gallery: _builtins.str
     """Name of the gallery. Empty: the node's own."""
     limit: _builtins.int
@@ -196,6 +197,10 @@ class IdentifyRequest(_message.Message):
     """
     include_evidence: _builtins.bool
     """Also return which minutiae correspond, how the prints lie on each other, and the parts of each score."""
+    skip_mirrored: _builtins.bool
+    """Where no candidate is above red, the node searches once more with left and right exchanged, to be able to say that
+    the image is mirrored (`mirrored_score`). True: it does not, and such a search takes half the time.
+    """
     @_builtins.property
     def probe(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Print]:
         """Prints of one person, 1 to 40. Several of one finger are allowed, and finger positions that are known speed it up."""
@@ -208,10 +213,11 @@ class IdentifyRequest(_message.Message):
         limit: _builtins.int = ...,
         target_fpir: _builtins.float | None = ...,
         include_evidence: _builtins.bool = ...,
+        skip_mirrored: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_target_fpir", b"_target_fpir", "target_fpir", b"target_fpir"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_target_fpir", b"_target_fpir", "gallery", b"gallery", "include_evidence", b"include_evidence", "limit", b"limit", "probe", b"probe", "target_fpir", b"target_fpir"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_target_fpir", b"_target_fpir", "gallery", b"gallery", "include_evidence", b"include_evidence", "limit", b"limit", "probe", b"probe", "skip_mirrored", b"skip_mirrored", "target_fpir", b"target_fpir"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__target_fpir: _TypeAlias = _typing.Literal["target_fpir"]  # noqa: Y015
     _WhichOneofArgType__target_fpir: _TypeAlias = _typing.Literal["_target_fpir", b"_target_fpir"]  # noqa: Y015
@@ -232,11 +238,16 @@ class IdentifyResponse(_message.Message):
     THRESHOLD_FIELD_NUMBER: _builtins.int
     PROBE_FIELD_NUMBER: _builtins.int
     STATISTICS_FIELD_NUMBER: _builtins.int
+    MIRRORED_SCORE_FIELD_NUMBER: _builtins.int
     searched_prints: _builtins.int
     """Prints of the gallery that were searched."""
     complete: _builtins.bool
     """True where that was the whole gallery. False where the deadline cut the search short, a part of the gallery could
     not be searched, or no print of the probe was good enough; `failures` says which. A no-hit is then not final.
+    """
+    mirrored_score: _builtins.float
+    """Set where all candidates are red for a gallery of this size, or none came, but somebody is green for the probe with left
+    and right exchanged: the image is mirrored. Flip it and search again; the best score of that search is this one.
     """
     @_builtins.property
     def candidates(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Candidate]:
@@ -270,12 +281,15 @@ class IdentifyResponse(_message.Message):
         threshold: _types_pb2.Threshold | None = ...,
         probe: _abc.Iterable[_types_pb2.PrintAssessment] | None = ...,
         statistics: _types_pb2.SearchStatistics | None = ...,
+        mirrored_score: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["statistics", b"statistics", "threshold", b"threshold"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_mirrored_score", b"_mirrored_score", "mirrored_score", b"mirrored_score", "statistics", b"statistics", "threshold", b"threshold"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "complete", b"complete", "failures", b"failures", "probe", b"probe", "searched_prints", b"searched_prints", "statistics", b"statistics", "threshold", b"threshold"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_mirrored_score", b"_mirrored_score", "candidates", b"candidates", "complete", b"complete", "failures", b"failures", "mirrored_score", b"mirrored_score", "probe", b"probe", "searched_prints", b"searched_prints", "statistics", b"statistics", "threshold", b"threshold"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__mirrored_score: _TypeAlias = _typing.Literal["mirrored_score"]  # noqa: Y015
+    _WhichOneofArgType__mirrored_score: _TypeAlias = _typing.Literal["_mirrored_score", b"_mirrored_score"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__mirrored_score) -> _WhichOneofReturnType__mirrored_score | None: ...
 
 Global___IdentifyResponse: _TypeAlias = IdentifyResponse  # noqa: Y015
 

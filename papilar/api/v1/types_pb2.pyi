@@ -654,6 +654,7 @@ class Comparison(_message.Message):
     POSITIONS_DISAGREE_FIELD_NUMBER: _builtins.int
     BAND_FIELD_NUMBER: _builtins.int
     PARTS_FIELD_NUMBER: _builtins.int
+    RIDGES_OPPOSED_FIELD_NUMBER: _builtins.int
     probe_index: _builtins.int
     """Place of the print in the request's `probe`, from 0."""
     reference_encounter_id: _builtins.str
@@ -673,6 +674,10 @@ class Comparison(_message.Message):
     """
     band: Global___Band.ValueType
     """How `score` reads."""
+    ridges_opposed: _builtins.bool
+    """True where the ridges of one print lie in the valleys of the other throughout: one of the images is inverted, and
+    nothing in it told so. The ridges were compared with that taken back. Only with `include_evidence`.
+    """
     @_builtins.property
     def correspondences(self) -> _containers.RepeatedCompositeFieldContainer[Global___Correspondence]:
         """The minutiae found in both. Only with `include_evidence`."""
@@ -701,10 +706,11 @@ class Comparison(_message.Message):
         positions_disagree: _builtins.bool = ...,
         band: Global___Band.ValueType = ...,
         parts: _abc.Iterable[Global___ScorePart] | None = ...,
+        ridges_opposed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["transform", b"transform"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["band", b"band", "correspondences", b"correspondences", "parts", b"parts", "position", b"position", "positions_disagree", b"positions_disagree", "probe_index", b"probe_index", "probe_position", b"probe_position", "reference_encounter_id", b"reference_encounter_id", "reference_index", b"reference_index", "score", b"score", "transform", b"transform"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["band", b"band", "correspondences", b"correspondences", "parts", b"parts", "position", b"position", "positions_disagree", b"positions_disagree", "probe_index", b"probe_index", "probe_position", b"probe_position", "reference_encounter_id", b"reference_encounter_id", "reference_index", b"reference_index", "ridges_opposed", b"ridges_opposed", "score", b"score", "transform", b"transform"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
