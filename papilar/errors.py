@@ -4,6 +4,9 @@
     ├── InvalidInput                     (matcher.errors)
     │   ├── RequestInvalid               a field outside its range, two that exclude each other
     │   ├── MessageTooLarge              more bytes than the node takes
+    │   ├── IdentityPresent              a statement with room for a name
+    │   ├── PurposeMissing               a call without purpose or case
+    │   ├── LawInvalid                   a law that cannot be read
     │   └── ConfigInvalid                a setting that cannot be
     │       └── TransportInsecure        plain text asked for on an address others can reach
     ├── RequestRefused                   a sound request that does not fit what is there
@@ -13,17 +16,32 @@
     │   ├── EncounterErased              its request_id enrolled what has been deleted since
     │   ├── EncounterExists
     │   ├── RequestConflict              its request_id was used with other content
-    │   └── DeadlinePassed
+    │   ├── DeadlinePassed
+    │   ├── CallerUnknown                nobody, or nobody of ours
+    │   ├── CallNotPermitted             no role that may do this
+    │   ├── CertificateRefused           not that of anyone trusted for this
+    │   ├── SignatureRefused             not by that key on this message
+    │   ├── CountryMismatch              said in another country's name
+    │   ├── ClockSkew                    said at another time
+    │   ├── ReferenceUnknown             none of this country's, used, or expired
+    │   ├── TooManyCalls                 more at a time than a country is served
+    │   ├── RetentionNotOver             the log must be kept
+    │   └── LawRefused                   a sound law that may not be installed here
+    │       └── LawRolledBack            an older one
     ├── GalleryError                     (matcher.errors)
     │   └── GalleryLocked                another process works on it
     ├── StorageError                     the disk or the data base under a gallery
     │   ├── StorageFull
     │   └── StorageUnavailable
     └── NodeError
-        └── NodeUnreachable              no answer from its address
+        ├── NodeUnreachable              no answer from its address
+        └── AnswerInvalid                an answer to something else, or by somebody else
+            └── LogForked                two signed histories of one log
 
 A peer that is down while others answer is no exception but a named failure in the result.
 """
+
+from enum import StrEnum
 
 from matcher.errors import GalleryError, InvalidInput, PapilarError
 
@@ -134,3 +152,119 @@ class NodeUnreachable(NodeError):
     """Nothing answers at the node's address, or its answer is not that of a node."""
 
     reason = "NODE_UNREACHABLE"
+
+
+class LawInvalid(InvalidInput):
+    """A law that cannot be read: its terms, a rule, an example, or the bytes of its bundle."""
+
+    reason = "LAW_INVALID"
+
+
+class LawRefused(RequestRefused):
+    """A sound law that may not be installed here: another country's, not yet in force, failing its examples."""
+
+    reason = "LAW_REFUSED"
+
+
+class LawRolledBack(LawRefused):
+    """A law older than the one in force, or of the same version with other content."""
+
+    reason = "LAW_ROLLED_BACK"
+
+
+class CertificateFlaw(StrEnum):
+    """What is wrong with a certificate that is refused."""
+
+    UNREADABLE = "UNREADABLE"
+    WRONG_NAME = "WRONG_NAME"
+    WRONG_KIND = "WRONG_KIND"
+    UNKNOWN_AUTHORITY = "UNKNOWN_AUTHORITY"
+    NOT_YET_VALID = "NOT_YET_VALID"
+    EXPIRED = "EXPIRED"
+    REVOKED = "REVOKED"
+    CRL_STALE = "CRL_STALE"
+
+
+class CertificateRefused(RequestRefused):
+    """A certificate is not that of anyone who is trusted for this. `why` is None where a peer says so."""
+
+    reason = "CERTIFICATE_REFUSED"
+
+    def __init__(self, cause: str, *, remedy: str, why: CertificateFlaw | None = None) -> None:
+        super().__init__(cause, remedy=remedy)
+        self.why = why
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return *super().__reduce__(), {"why": self.why}
+
+
+class SignatureRefused(RequestRefused):
+    """A signature is not that of its certificate's key on this message, of this kind."""
+
+    reason = "SIGNATURE_REFUSED"
+
+
+class RetentionNotOver(RequestRefused):
+    """An entry of the log was to be erased before its legal time."""
+
+    reason = "RETENTION_NOT_OVER"
+
+
+class CountryMismatch(RequestRefused):
+    """A statement names, or is sealed by, another country than the one that brought it."""
+
+    reason = "COUNTRY_MISMATCH"
+
+
+class IdentityPresent(InvalidInput):
+    """A statement has room for more than what is sought: an unknown field, an image that carries text."""
+
+    reason = "IDENTITY_PRESENT"
+
+
+class ClockSkew(RequestRefused):
+    """A statement's time is too far from ours."""
+
+    reason = "CLOCK_SKEW"
+
+
+class ReferenceUnknown(RequestRefused):
+    """There is no such reference for this country: never given, used, or expired."""
+
+    reason = "REFERENCE_UNKNOWN"
+
+
+class TooManyCalls(RequestRefused):
+    """A country has more calls under way than the node serves it at a time."""
+
+    reason = "TOO_MANY_CALLS"
+
+
+class CallerUnknown(RequestRefused):
+    """Nobody is named by a call's certificate or token, or somebody who is not a user of this node."""
+
+    reason = "CALLER_UNKNOWN"
+
+
+class CallNotPermitted(RequestRefused):
+    """A caller has no role that may do this."""
+
+    reason = "CALL_NOT_PERMITTED"
+
+
+class PurposeMissing(InvalidInput):
+    """A call does not say what for and in which case, or says it in other than the agreed words."""
+
+    reason = "PURPOSE_MISSING"
+
+
+class AnswerInvalid(NodeError):
+    """What a peer answered is no answer to what it was asked."""
+
+    reason = "ANSWER_INVALID"
+
+
+class LogForked(AnswerInvalid):
+    """A country has signed two histories of its log."""
+
+    reason = "LOG_FORKED"
