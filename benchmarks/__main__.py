@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import track
 
 from benchmarks import (
+    audit,
     ablation,
     calibration,
     datasets,
@@ -101,6 +102,22 @@ def ablation_(*, data: Data, out: Out, ppi: Ppi = None) -> None:
     with errors():
         ablation.run(_load(data, ppi), out, track=_track)
         typer.echo(f"wrote {out / ablation.FILE}")
+
+
+@runs.command("audit")
+def audit_(
+    *,
+    out: Out,
+    entries: Annotated[int, typer.Option(min=1, help="Entries of the log.")] = 1_000_000,
+    calls: Annotated[int, typer.Option(min=1, help="Appends and proofs that are timed.")] = 1_000,
+) -> None:
+    """Time the tamper-evident log: append, proof, verification, reports."""
+    with errors():
+        figures = audit.run(out, entries=entries, calls=calls, track=_track)
+        typer.echo(
+            f"append {figures.append.median:.2f} ms, verified in {figures.verification_seconds:.0f} s: "
+            f"wrote {out / audit.FILE}"
+        )
 
 
 @runs.command("invariance")
