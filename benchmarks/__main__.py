@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.progress import track
 
 from benchmarks import (
-    audit,
     ablation,
+    audit,
     calibration,
     datasets,
     extraction,

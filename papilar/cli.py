@@ -11,32 +11,37 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, TypeVar
 
-import numpy as np
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from enroll.image import LIMITS, read_image
 from enroll.pipeline import extract as extract_template
-from matcher.calibration import Part
-from matcher.codecs import CODECS, decode, encode
-from matcher.compare import Bend, Comparison, Transform, prepare
+from matcher.codecs import CODECS, encode
 from matcher.compare import compare as compare_templates
+from matcher.compare import prepare
 from matcher.errors import InvalidInput, PapilarError
-from matcher.template import Finger, Template
-from papilar import translate
-from papilar.api.v1 import enrollment_pb2, matching_pb2, types_pb2
+from matcher.template import Finger
+from papilar import service, translate
+from papilar.api.v1 import matching_pb2
 from papilar.archive import EnrollCall, Item, Line, Result, enroll_archive, find_items
 from papilar.client import ClientTls, NodeClient
+from papilar.commands import GROUPS
+from papilar.commands.options import MandateOption, TlsCountry, TokenOption, caller_of
+from papilar.commands.plot import plot_candidate
+from papilar.commands.region import identify_region, region_request
+from papilar.commands.stats import stats
 from papilar.config import DEFAULT_LISTEN, Tls, load_config
 from papilar.errors import EncounterUnknown, GalleryUnknown, RequestInvalid
+from papilar.exchange.words import MOST_CANDIDATES
 from papilar.explanation import MIRRORED, mirrored_score
-from papilar.files import check_outputs, probe_side, read_file, read_probe, read_side, write_file
+from papilar.files import check_outputs, read_file, read_probe, read_side, write_file
 from papilar.node import Node
-from papilar.picture import Side, draw_match, draw_minutiae
-from papilar.requests import Enrollment, Outcome, PrintInput
-from papilar.server import NodeServer
+from papilar.picture import draw_match, draw_minutiae
+from papilar.policy import File, SearchType
+from papilar.region_client import RegionClient
+from papilar.requests import Enrollment, Outcome
 from papilar.show import (
     comparison_dict,
     counted,
@@ -47,11 +52,12 @@ from papilar.show import (
     show_candidates,
     show_comparison,
     show_error,
-    show_listening,
     show_pairs,
     show_receipt,
+    show_running,
 )
 
+C = TypeVar("C", bound=NodeClient)
 OK, FAILED, WRONG_INPUT, SOME_LEFT_OUT = 0, 1, 2, 3
 
 app = typer.Typer(
@@ -59,6 +65,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+for _group, _commands in GROUPS.items():
+    app.add_typer(_commands, name=_group)
+app.command("stats")(stats)
 WRITABLE = [name for name, codec in CODECS.items() if codec.write]
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -80,6 +89,10 @@ TlsCert = Annotated[Path | None, typer.Option("--tls-cert", help="Own certificat
 TlsKey = Annotated[Path | None, typer.Option("--tls-key", help="Key of the own certificate, PEM.")]
 PlainText = Annotated[
     bool, typer.Option("--allow-plain-text", help="Talk without TLS to another machine. Not for real prints.")
+]
+StoreOption = Annotated[
+    str | None,
+    typer.Option("--store", help="URL of a PostgreSQL data base, without its password; else SQLite."),
 ]
 Timeout = Annotated[float, typer.Option("--timeout", min=0.001, max=86_400, help="Seconds a call may take.")]
 
@@ -113,6 +126,7 @@ def enroll(
         Path | None, typer.Option("--gallery", help="Gallery folder; made if missing.")
     ] = None,
     node: Annotated[str | None, typer.Option("--node", help="Enrol at a running node instead.")] = None,
+    store: StoreOption = None,
     name: Annotated[str, typer.Option(help="Name of a new gallery; by default the folder's.")] = "",
     ppi: PpiOption = None,
     check_duplicates: Annotated[
@@ -123,6 +137,9 @@ def enroll(
     tls_ca: TlsCa = None,
     tls_cert: TlsCert = None,
     tls_key: TlsKey = None,
+    tls_country: TlsCountry = "",
+    mandate: MandateOption = None,
+    token_file: TokenOption = None,
     allow_plain_text: PlainText = False,
     timeout: Timeout = 60.0,
     as_json: JsonFlag = False,
@@ -133,10 +150,12 @@ def enroll(
     items = find_items(archive, gallery=gallery)  # a wrong path must not leave an empty gallery behind
     with ExitStack() as stack:
         if gallery is not None:
-            call = _enroller(stack.enter_context(Node(gallery, create=True, name=name, keep_images=images)))
+            made = Node(gallery, store=store or "", create=True, name=name, keep_images=images)
+            call = _enroller(stack.enter_context(made))
         else:
-            files = (tls_ca, tls_cert, tls_key)
-            call = _remote_enroller(stack.enter_context(_client(str(node), files, allow_plain_text, timeout)))
+            files, who = (tls_ca, tls_cert, tls_key, tls_country), (mandate, token_file)
+            client = _client(NodeClient, str(node), files, who, allow_plain_text, timeout)
+            call = _remote_enroller(stack.enter_context(client))
         lines = _run_archive(items, call, ppi=ppi, check=check_duplicates, workers=workers)
     show_receipt(lines, as_json=as_json)
     raise typer.Exit(_receipt_code(lines))
@@ -148,6 +167,7 @@ def serve(
     config: Annotated[
         Path | None, typer.Option("--config", help="Settings, TOML; see papilar/config.py.")
     ] = None,
+    store: StoreOption = None,
     listen: Annotated[str | None, typer.Option("--listen", help=f"HOST:PORT. [{DEFAULT_LISTEN}]")] = None,
     create: Annotated[bool, typer.Option("--create", help="Make the gallery where there is none.")] = False,
     tls_cert: TlsCert = None,
@@ -174,16 +194,14 @@ def serve(
     if tls is None and (tls_cert or tls_key or tls_client_ca):
         raise RequestInvalid("TLS by halves", remedy="give both --tls-cert and --tls-key")
     settings = load_config(
-        config, gallery=gallery, listen=listen, tls=tls, allow_plain_text=allow_plain_text or None
+        config,
+        gallery=gallery,
+        store=store,
+        listen=listen,
+        tls=tls,
+        allow_plain_text=allow_plain_text or None,
     )
-    node = Node(
-        settings.gallery, create=create, keep_images=settings.keep_images, shortlist=settings.shortlist
-    )
-    with _closing_on_error(node):
-        server = NodeServer(node, settings)
-    address = f"{settings.listen.rpartition(':')[0]}:{server.port}"
-    secured = "TLS" if settings.tls else "plain text"
-    server.serve_until_signalled(lambda: show_listening(node.describe(), address, secured))
+    service.serve(settings, create=create, on_ready=lambda running: show_running(running, settings))
 
 
 # ---- ask
@@ -205,9 +223,15 @@ def identify(
     ] = "",
     ppi: PpiOption = None,
     plot: PlotOption = None,
+    region: Annotated[
+        bool, typer.Option("--region", help="Search in all countries; `papilar region` has more options.")
+    ] = False,
     tls_ca: TlsCa = None,
     tls_cert: TlsCert = None,
     tls_key: TlsKey = None,
+    tls_country: TlsCountry = "",
+    mandate: MandateOption = None,
+    token_file: TokenOption = None,
     allow_plain_text: PlainText = False,
     timeout: Timeout = 60.0,
     as_json: JsonFlag = False,
@@ -215,19 +239,30 @@ def identify(
     """Search a node's gallery for the person whose prints these are."""
     check_outputs(prints, plot)
     probe = read_probe(prints, fingers, ppi)
+    files, who = (tls_ca, tls_cert, tls_key, tls_country), (mandate, token_file)
+    if region:
+        wanted = region_request(
+            probe,
+            search_type=SearchType.TP_TP,
+            files=[File.CRIMINAL],
+            limit=min(limit, MOST_CANDIDATES),
+            target_fpir=target_fpir,
+        )
+        with _client(RegionClient, node, files, who, allow_plain_text, timeout) as asked:
+            raise typer.Exit(identify_region(asked, wanted, as_json=as_json))
     request = matching_pb2.IdentifyRequest(
         probe=[translate.to_print(p) for p in probe], limit=limit, include_evidence=plot is not None
     )
     if target_fpir is not None:
         request.target_fpir = target_fpir
-    with _client(node, (tls_ca, tls_cert, tls_key), allow_plain_text, timeout) as client:
+    with _client(NodeClient, node, files, who, allow_plain_text, timeout) as client:
         response = client.identify(request)
         if as_json:
             print_json(message_dict(response))
         else:
             show_candidates(response, [path.name for path in prints])
         if plot is not None:
-            _plot_candidate(plot, client, response, probe)
+            plot_candidate(plot, client, response, probe)
     raise typer.Exit(OK if any(p.accepted for p in response.probe) else SOME_LEFT_OUT)
 
 
@@ -240,11 +275,15 @@ def delete(
     tls_ca: TlsCa = None,
     tls_cert: TlsCert = None,
     tls_key: TlsKey = None,
+    tls_country: TlsCountry = "",
+    mandate: MandateOption = None,
+    token_file: TokenOption = None,
     allow_plain_text: PlainText = False,
     timeout: Timeout = 60.0,
 ) -> None:
     """Delete an encounter from a node's gallery."""
-    with _client(node, (tls_ca, tls_cert, tls_key), allow_plain_text, timeout) as client:
+    files, who = (tls_ca, tls_cert, tls_key, tls_country), (mandate, token_file)
+    with _client(NodeClient, node, files, who, allow_plain_text, timeout) as client:
         gone = client.delete(encounter)
     subject = ", and its subject with it" if gone.subject_deleted else ""
     out.print(f"deleted {counted(gone.deleted_prints, 'print')}{subject}")
@@ -256,12 +295,16 @@ def status(
     tls_ca: TlsCa = None,
     tls_cert: TlsCert = None,
     tls_key: TlsKey = None,
+    tls_country: TlsCountry = "",
+    mandate: MandateOption = None,
+    token_file: TokenOption = None,
     allow_plain_text: PlainText = False,
     timeout: Timeout = 10.0,
     as_json: JsonFlag = False,
 ) -> None:
     """Show what a node's gallery is and holds."""
-    with _client(node, (tls_ca, tls_cert, tls_key), allow_plain_text, timeout) as client:
+    files, who = (tls_ca, tls_cert, tls_key, tls_country), (mandate, token_file)
+    with _client(NodeClient, node, files, who, allow_plain_text, timeout) as client:
         described = message_dict(client.gallery())
     if as_json:
         print_json(described)
@@ -401,79 +444,17 @@ def _receipt_code(lines: Sequence[Line]) -> int:
 
 
 @contextmanager
-def _closing_on_error(node: Node) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        node.close()
-        raise
-
-
-# ---- pictures
-
-
-def _plot_candidate(
-    path: Path, client: NodeClient, response: matching_pb2.IdentifyResponse, probe: Sequence[PrintInput]
-) -> None:
-    """Draw the best candidate's best print beside the probe's."""
-    if not response.candidates:
-        err.print("no candidate, so no picture")
-        return
-    candidate = response.candidates[0]
-    best = candidate.comparisons[0]
-    request = enrollment_pb2.GetEncounterRequest(
-        encounter_id=candidate.encounter_id,
-        include_images=True,
-        include_templates=True,
-        template_format=types_pb2.TEMPLATE_FORMAT_PAPILAR,
-    )
-    stored = client.encounter(request).prints[best.reference_index]
-    reference = Side(
-        read_image(stored.image.data) if stored.image.data else None,
-        decode(stored.template.data)[0],
-        f"subject {candidate.subject_id}",
-    )
-    mine = probe_side(probe[best.probe_index])
-    found = _as_the_node(best, mine.template, reference.template)
-    caption = f"rank 1 of {response.searched_prints} prints searched"
-    write_file(path, draw_match(mine, reference, found, caption=caption))
-
-
-def _as_the_node(best: types_pb2.Comparison, probe: Template, reference: Template) -> Comparison:
-    """Compare again; where that does not give the node's score, return what the node says, and no more."""
-    again = compare_templates(prepare(probe), prepare(reference))
-    if abs(again.score - best.score) < _SAME_SCORE:
-        return again
-    move = best.transform
-    return Comparison(
-        best.score,
-        tuple(Part(part.name, part.measured, part.adds) for part in best.parts),
-        _pairs(best, probe, reference),
-        Transform(move.dx, move.dy, move.rotation),
-        Bend(np.zeros((0, 2)), np.zeros((3, 2))),
-        np.zeros((0, 3), np.float32),
-    )
-
-
-_SAME_SCORE = 0.01
-
-
-def _pairs(best: types_pb2.Comparison, probe: Template, reference: Template) -> "np.ndarray[Any, Any]":
-    """Return the correspondences as indices into the two templates, by position."""
-    ends = [(c.probe, c.reference) for c in best.correspondences]
-    pairs = [(_nearest(probe, p.x, p.y), _nearest(reference, r.x, r.y)) for p, r in ends]
-    return np.asarray(pairs, np.int16).reshape(-1, 2)
-
-
-def _nearest(template: Template, x: float, y: float) -> int:
-    return int(np.abs(template.xy - np.asarray((x, y))).sum(axis=1).argmin())
-
-
-@contextmanager
 def _client(
-    address: str, files: tuple[Path | None, Path | None, Path | None], plain: bool, timeout: float
-) -> Iterator[NodeClient]:
-    """Connect to a node; `files` are its authority, the own certificate and its key."""
-    tls = ClientTls(*files) if any(files) else None
-    with NodeClient(address, tls=tls, allow_plain_text=plain, timeout=timeout) as client:
-        yield client
+    kind: type[C],
+    address: str,
+    files: tuple[Path | None, Path | None, Path | None, str],
+    who: tuple[Path | None, Path | None],
+    plain: bool,
+    timeout: float,
+) -> Iterator[C]:
+    """Connect to a node; `files` are its authority, the own certificate, its key, and whose node it is."""
+    tls = ClientTls(*files) if any(files[:3]) else None
+    caller = caller_of(*who)
+    made: C = kind(address, tls=tls, allow_plain_text=plain, timeout=timeout, caller=caller)
+    with made:
+        yield made

@@ -4,7 +4,7 @@
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from papilar import errors, translate
 from papilar.api.v1 import enrollment_pb2, enrollment_pb2_grpc, matching_pb2, matching_pb2_grpc
 from papilar.config import is_loopback, split_address
 from papilar.requests import Enrollment, PrintInput
+from papilar.tls import channel_options
 
 _T = TypeVar("_T")
 
@@ -30,11 +31,15 @@ DEFAULT_TIMEOUT = 60.0
 
 @dataclass(frozen=True, slots=True)
 class ClientTls:
-    """How to trust a node, and to be trusted: PEM files. Without `ca`, the system's authorities are asked."""
+    """How to trust a node, and to be trusted: PEM files. Without `ca`, the system's authorities are asked.
+
+    With `country`, its certificate must have the name of that country's nodes, whatever its address is.
+    """
 
     ca: Path | None = None
     certificate: Path | None = None
     key: Path | None = None
+    country: str = ""
 
     def __post_init__(self) -> None:
         if (self.certificate is None) != (self.key is None):
@@ -53,6 +58,8 @@ class NodeClient:
     allow_plain_text : bool
     timeout : float
         Seconds that a call may take.
+    caller : mapping of str to str, optional
+        Metadata of every call: what for, as `papilar.users.Mandate.metadata` gives it, and a token.
 
     Raises
     ------
@@ -67,6 +74,7 @@ class NodeClient:
         tls: ClientTls | None = None,
         allow_plain_text: bool = False,
         timeout: float = DEFAULT_TIMEOUT,
+        caller: Mapping[str, str] | None = None,
     ) -> None:
         host, _ = split_address(address)
         if tls is None and not (allow_plain_text or is_loopback(host)):
@@ -76,11 +84,13 @@ class NodeClient:
             )
         self._address = address
         self._timeout = timeout
+        self._metadata = tuple((caller or {}).items())
         options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
         if tls is None:
             self._channel = grpc.insecure_channel(address, options)
         else:
-            self._channel = grpc.secure_channel(address, _credentials(tls), options)
+            named = channel_options(tls.country) if tls.country else []
+            self._channel = grpc.secure_channel(address, _credentials(tls), [*options, *named])
         self._matching = matching_pb2_grpc.MatchingServiceStub(self._channel)
         self._enrollment = enrollment_pb2_grpc.EnrollmentServiceStub(self._channel)
 
@@ -136,8 +146,8 @@ class NodeClient:
 
     def _call(self, method: Callable[..., _T], request: object, timeout: float | None = None) -> _T:
         allowed = self._timeout if timeout is None else min(timeout, self._timeout)
-        with _own_errors(self._address):
-            return method(request, timeout=allowed)
+        with own_errors(self._address):
+            return method(request, timeout=allowed, metadata=self._metadata)
 
 
 class RemoteSearcher:
@@ -194,14 +204,15 @@ _UNREACHABLE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNIMPLEMENTED, grpc
 
 
 @contextmanager
-def _own_errors(address: str) -> Iterator[None]:
+def own_errors(address: str) -> Iterator[None]:
+    """Raise the project's errors in place of those of gRPC."""
     try:
         yield
     except grpc.RpcError as error:
-        raise _own_error(error, address) from error
+        raise own_error(error, address) from error
 
 
-def _own_error(error: Any, address: str) -> PapilarError:
+def own_error(error: Any, address: str) -> PapilarError:
     """Return the project's error for a status: the class that its `ErrorInfo` names, else by its code."""
     status = rpc_status.from_call(error)
     for detail in status.details if status is not None else ():

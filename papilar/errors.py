@@ -161,7 +161,7 @@ class LawInvalid(InvalidInput):
 
 
 class LawRefused(RequestRefused):
-    """A sound law that may not be installed here: another country's, not yet in force, failing its examples."""
+    """A sound law that may not be installed here: another country's, not yet in force, failing examples."""
 
     reason = "LAW_REFUSED"
 

@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import wraps
 from types import FrameType, MappingProxyType
@@ -27,13 +27,17 @@ import enroll.errors as image_errors
 import matcher.errors as matcher_errors
 from matcher.errors import PapilarError
 from papilar import errors, translate
+from papilar.access import Access, Log
 from papilar.api.v1 import enrollment_pb2, enrollment_pb2_grpc, matching_pb2, matching_pb2_grpc
-from papilar.config import NodeConfig, Tls
+from papilar.config import NodeConfig, Tls, is_loopback, split_address
 from papilar.node import MATCHER_VERSION, Node
+from papilar.tls import TlsFiles, server_credentials
+from papilar.trust import Trust
 
 DOMAIN = "papilar"
 MOST_STREAMED = 1_000
 MOST_CANDIDATES = 1_000
+_PACKAGE = "papilar.api.v1"
 _MARGIN = 0.05  # seconds kept back from a caller's deadline, to send the answer in
 _GRACE = 20.0  # seconds that calls under way have to end on a stop
 
@@ -76,13 +80,30 @@ CODES = MappingProxyType(
         errors.StorageError: _C.UNAVAILABLE,
         errors.StorageFull: _C.RESOURCE_EXHAUSTED,
         errors.StorageUnavailable: _C.UNAVAILABLE,
+        errors.LawInvalid: _C.INVALID_ARGUMENT,
+        errors.LawRefused: _C.FAILED_PRECONDITION,
+        errors.LawRolledBack: _C.FAILED_PRECONDITION,
+        errors.RetentionNotOver: _C.FAILED_PRECONDITION,
+        errors.CertificateRefused: _C.UNAUTHENTICATED,
+        errors.SignatureRefused: _C.PERMISSION_DENIED,
+        errors.CountryMismatch: _C.PERMISSION_DENIED,
+        errors.IdentityPresent: _C.INVALID_ARGUMENT,
+        errors.ClockSkew: _C.FAILED_PRECONDITION,
+        errors.ReferenceUnknown: _C.NOT_FOUND,
+        errors.TooManyCalls: _C.RESOURCE_EXHAUSTED,
         errors.NodeError: _C.UNAVAILABLE,
         errors.NodeUnreachable: _C.UNAVAILABLE,
+        errors.CallerUnknown: _C.UNAUTHENTICATED,
+        errors.CallNotPermitted: _C.PERMISSION_DENIED,
+        errors.PurposeMissing: _C.INVALID_ARGUMENT,
+        errors.AnswerInvalid: _C.UNAVAILABLE,
+        errors.LogForked: _C.UNAVAILABLE,
     }
 )
 """Canonical code of every error class of the project; a test fails on a class without a row."""
 
 Context = Any  # grpc.ServicerContext, generic in the stubs only
+AddService = Callable[[grpc.Server, Node, NodeConfig, Access], str]
 
 
 def status_of(error: PapilarError) -> status_pb2.Status:
@@ -94,16 +115,19 @@ def status_of(error: PapilarError) -> status_pb2.Status:
     return status_pb2.Status(code=CODES[type(error)].value[0], message=str(error), details=[detail])
 
 
-def _answering(call: Callable[..., Any]) -> Callable[..., Any]:
-    """Turn errors into statuses, log the call, and answer for a deadline that has passed."""
+def answering(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Let the call in or not, turn errors into statuses, log, and answer for a deadline that has passed."""
 
     @wraps(call)
-    def answer(self: "_Servicer", request: Any, context: Context) -> Any:
+    def answer(self: "Servicer", request: Any, context: Context) -> Any:
         started, code = time.monotonic(), "OK"
         try:
-            _check_time(context)
-            self.check_size(request)
-            return call(self, request, context)
+            return self.access.answer(
+                f"{_PACKAGE}.{type(self).__name__}/{call.__name__}",
+                request,
+                context,
+                lambda: self.work(call, request, context),
+            )
         except PapilarError as error:
             code = error.reason
             context.abort_with_status(rpc_status.to_status(status_of(error)))
@@ -133,12 +157,19 @@ def _deadline(context: Context) -> float | None:
     return None if left is None else time.monotonic() + left - _MARGIN
 
 
-class _Servicer:
+class Servicer:
     """What the services share."""
 
-    def __init__(self, node: Node, config: NodeConfig) -> None:
+    def __init__(self, node: Node, config: NodeConfig, access: Access) -> None:
         self.node = node
         self.config = config
+        self.access = access
+
+    def work(self, call: Callable[..., Any], request: Any, context: Context) -> Any:
+        """Do the work of a call that was let in."""
+        _check_time(context)
+        self.check_size(request)
+        return call(self, request, context)
 
     def check_size(
         self, message: object, *, remedy: str = "send fewer prints at a time, or compressed images"
@@ -152,10 +183,10 @@ class _Servicer:
             )
 
 
-class EnrollmentService(_Servicer, enrollment_pb2_grpc.EnrollmentServiceServicer):
+class EnrollmentService(Servicer, enrollment_pb2_grpc.EnrollmentServiceServicer):
     """See proto/papilar/api/v1/enrollment.proto."""
 
-    @_answering
+    @answering
     def Enroll(self, request: enrollment_pb2.EnrollRequest, context: Context) -> Any:  # noqa: N802
         """Enrol one encounter."""
         self.node.check_name(request.gallery)
@@ -163,13 +194,13 @@ class EnrollmentService(_Servicer, enrollment_pb2_grpc.EnrollmentServiceServicer
         outcome = self.node.enroll(translate.enrollment(request.enrollment), repeat=repeat)
         return enrollment_pb2.EnrollResponse(**translate.to_outcome(outcome))
 
-    @_answering
+    @answering
     def EnrollMany(self, request: Iterator[enrollment_pb2.EnrollManyRequest], context: Context) -> Any:  # noqa: N802
         """Enrol a stream of encounters, each on its own."""
         outcomes = [self._enroll_one(place, one) for place, one in enumerate(request)]
         return enrollment_pb2.EnrollManyResponse(outcomes=outcomes)
 
-    @_answering
+    @answering
     def GetEncounter(self, request: enrollment_pb2.GetEncounterRequest, context: Context) -> Any:  # noqa: N802
         """Show one encounter."""
         self.node.check_name(request.gallery)
@@ -179,7 +210,7 @@ class EnrollmentService(_Servicer, enrollment_pb2_grpc.EnrollmentServiceServicer
         self.check_size(response, remedy="ask without include_images")
         return response
 
-    @_answering
+    @answering
     def DeleteEncounter(self, request: enrollment_pb2.DeleteEncounterRequest, context: Context) -> Any:  # noqa: N802
         """Delete one encounter."""
         self.node.check_name(request.gallery)
@@ -207,10 +238,10 @@ class EnrollmentService(_Servicer, enrollment_pb2_grpc.EnrollmentServiceServicer
         return enrollment_pb2.EnrollOutcome(**head, **translate.to_outcome(outcome))
 
 
-class MatchingService(_Servicer, matching_pb2_grpc.MatchingServiceServicer):
+class MatchingService(Servicer, matching_pb2_grpc.MatchingServiceServicer):
     """See proto/papilar/api/v1/matching.proto."""
 
-    @_answering
+    @answering
     def Verify(self, request: matching_pb2.VerifyRequest, context: Context) -> Any:  # noqa: N802
         """Compare 1:1."""
         brought = request.WhichOneof("reference") == "reference_prints"
@@ -228,7 +259,7 @@ class MatchingService(_Servicer, matching_pb2_grpc.MatchingServiceServicer):
         )
         return translate.to_verification(outcome)
 
-    @_answering
+    @answering
     def Identify(self, request: matching_pb2.IdentifyRequest, context: Context) -> Any:  # noqa: N802
         """Search 1:N."""
         self.node.check_name(request.gallery)
@@ -239,11 +270,12 @@ class MatchingService(_Servicer, matching_pb2_grpc.MatchingServiceServicer):
             limit=request.limit or 10,
             target_fpir=request.target_fpir if request.HasField("target_fpir") else None,
             evidence=request.include_evidence,
+            mirrored=not request.skip_mirrored,
             deadline=_deadline(context),
         )
         return translate.to_identification(outcome)
 
-    @_answering
+    @answering
     def GetGallery(self, request: matching_pb2.GetGalleryRequest, context: Context) -> Any:  # noqa: N802
         """Describe the gallery."""
         self.node.check_name(request.gallery)
@@ -264,15 +296,27 @@ class NodeServer:
     node : Node
         Closed by `stop`.
     config : NodeConfig
+    log : callable, optional
+        Takes an entry of the log for each call of a user; what cannot be logged is not answered.
+    services : sequence of callable
+        Add further services: `service(server, node, config, access)` returns the full name of what it added.
 
     Raises
     ------
     ConfigInvalid
-        The address cannot be bound, or a certificate cannot be read.
+        The address cannot be bound, a certificate cannot be read, or users cannot be known.
     """
 
-    def __init__(self, node: Node, config: NodeConfig) -> None:
+    def __init__(
+        self,
+        node: Node,
+        config: NodeConfig,
+        *,
+        log: Log | None = None,
+        services: Sequence[AddService] = (),
+    ) -> None:
         self._node = node
+        self._access = Access(config.users, log)
         self._server = grpc.server(
             ThreadPoolExecutor(config.workers, thread_name_prefix="call"),
             options=[
@@ -283,13 +327,14 @@ class NodeServer:
             ],
         )
         self._health = health.HealthServicer()
-        self._add_services(config)
-        self.port = _bind(self._server, config)
+        self._names = self._add_services(config, services)
+        self.port = _bind(self._server, config, self._access)
+        _warn_of_strangers(config)
 
     def start(self) -> None:
         """Answer calls."""
         self._server.start()
-        for name in ("", *_SERVICES):
+        for name in ("", *self._names):
             self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
 
     def stop(self) -> None:
@@ -298,10 +343,13 @@ class NodeServer:
         self._server.stop(_GRACE).wait()
         self._node.close()
 
-    def serve_until_signalled(self, on_ready: Callable[[], None] = lambda: None) -> None:
+    def serve_until_signalled(
+        self, on_ready: Callable[[], None] = lambda: None, *, before_stop: Callable[[], None] = lambda: None
+    ) -> None:
         """Answer calls until SIGTERM or SIGINT, then stop.
 
-        `on_ready` is called once calls are answered and a signal ends the node cleanly.
+        `on_ready` is called once calls are answered and a signal ends the node cleanly, `before_stop` when
+        one has come.
         """
         signalled = threading.Event()
 
@@ -313,19 +361,25 @@ class NodeServer:
         self.start()
         on_ready()
         signalled.wait()
+        before_stop()
         self.stop()
 
-    def _add_services(self, config: NodeConfig) -> None:
+    def _add_services(self, config: NodeConfig, services: Sequence[AddService]) -> tuple[str, ...]:
+        """Add all services; return the names of those that work on the gallery."""
         enrollment_pb2_grpc.add_EnrollmentServiceServicer_to_server(
-            EnrollmentService(self._node, config), self._server
+            EnrollmentService(self._node, config, self._access), self._server
         )
         matching_pb2_grpc.add_MatchingServiceServicer_to_server(
-            MatchingService(self._node, config), self._server
+            MatchingService(self._node, config, self._access), self._server
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection(
-            (*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server
-        )
+        more = (add(self._server, self._node, config, self._access) for add in services)
+        names = (*_SERVICES, *more)
+        if config.users is None:  # what is not asked who calls is health alone
+            reflection.enable_server_reflection(
+                (*names, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server
+            )
+        return names
 
 
 _SERVICES = (
@@ -334,7 +388,12 @@ _SERVICES = (
 )
 
 
-def _bind(server: grpc.Server, config: NodeConfig) -> int:
+def _warn_of_strangers(config: NodeConfig) -> None:
+    if not is_loopback(split_address(config.listen)[0]) and not (config.users and config.users.required):
+        _log.warning("%s asks nobody who calls: whoever can connect may search; give [users]", config.listen)
+
+
+def _bind(server: grpc.Server, config: NodeConfig, access: Access) -> int:
     remedy = "stop what listens there, or take another address with --listen"
     if config.tls is not None:
         remedy += "; see that certificate and key are PEM files of one pair"
@@ -342,7 +401,7 @@ def _bind(server: grpc.Server, config: NodeConfig) -> int:
         if config.tls is None:
             port = server.add_insecure_port(config.listen)
         else:
-            port = server.add_secure_port(config.listen, _credentials(config.tls))
+            port = server.add_secure_port(config.listen, _credentials(config.tls, access.trust))
     except RuntimeError:
         port = 0
     if not port:
@@ -350,7 +409,9 @@ def _bind(server: grpc.Server, config: NodeConfig) -> int:
     return port
 
 
-def _credentials(tls: Tls) -> grpc.ServerCredentials:
+def _credentials(tls: Tls, trust: Trust | None) -> grpc.ServerCredentials:
+    if trust is not None:
+        return server_credentials(TlsFiles(tls.certificate, tls.key), trust)
     try:
         key, certificate = tls.key.read_bytes(), tls.certificate.read_bytes()
         ca = tls.client_ca.read_bytes() if tls.client_ca else None

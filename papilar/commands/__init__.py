@@ -5,9 +5,16 @@ from types import MappingProxyType
 
 import typer
 
-from papilar.commands import audit, pki, policy
+from papilar.commands import audit, peer, pki, policy, region, review
 
 GROUPS: Mapping[str, typer.Typer] = MappingProxyType(
-    {"audit": audit.app, "pki": pki.app, "policy": policy.app}
+    {
+        "audit": audit.app,
+        "peer": peer.app,
+        "pki": pki.app,
+        "policy": policy.app,
+        "region": region.app,
+        "review": review.app,
+    }
 )
 """The groups by name."""

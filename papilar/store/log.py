@@ -26,7 +26,6 @@ from sqlalchemy import (
     false,
     func,
     insert,
-    inspect,
     or_,
     select,
     text,
@@ -34,10 +33,9 @@ from sqlalchemy import (
     update,
 )
 
-from papilar.errors import GalleryUnknown
 from papilar.store import engine as engines
+from papilar.store.place import open_place
 from papilar.store.schema import metadata
-from papilar.store.store import FILE_NAME
 
 _RowNumber = BigInteger().with_variant(Integer, "sqlite")  # in SQLite only INTEGER is the row's own number
 
@@ -187,22 +185,7 @@ class LogStore:
         GalleryUnknown
             There is no gallery, or it has no log.
         """
-        url = (
-            engines.read_url(str(target))
-            if "://" in str(target)
-            else engines.sqlite_url(Path(target) / FILE_NAME)
-        )
-        if url.get_backend_name() == "sqlite" and not Path(str(url.database)).is_file():
-            raise GalleryUnknown(f"{target} holds no gallery", remedy="check the path, or enrol into it")
-        engine = engines.open_engine(url)
-        with engines.transaction(engine, writes=create) as connection:
-            if create:
-                metadata.create_all(connection, _TABLES)
-            if not inspect(connection).has_table(log_entry.name):
-                raise GalleryUnknown(
-                    f"{target} holds no log", remedy="start a node on it once; that makes one"
-                )
-        return cls(engine)
+        return cls(open_place(target, create=create))
 
     def close(self) -> None:
         """Close the files."""

@@ -117,3 +117,46 @@ class TestAddresses:
             return
         assert 0 <= port < 65536
         assert is_loopback(host) in (True, False)
+
+
+PLACE = "postgresql://papilar:watchword@{}/papilar"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql:///papilar",
+        "postgresql://papilar@/papilar?host=%2Frun%2Fpostgresql",
+        PLACE.format("127.0.0.1"),
+        PLACE.format("[::1]:5433"),
+        PLACE.format("db.example.org") + "?sslmode=verify-full",
+        "postgresql:///papilar?host=db.example.org&sslmode=verify-ca",
+    ],
+)
+def test_a_store_on_this_machine_or_under_tls(tmp_path: Path, url: str) -> None:
+    config = load_config(written(tmp_path, f'[node]\ngallery = "/g"\nstore = "{url}"'))
+    assert config.store == url
+    assert "watchword" not in repr(config)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        PLACE.format("db.example.org"),
+        PLACE.format("db.example.org") + "?sslmode=require",
+        PLACE.format("192.0.2.1:5432"),
+        "postgresql:///papilar?host=db.example.org",
+        "postgresql:///papilar?hostaddr=192.0.2.1",
+        PLACE.format("127.0.0.1") + "?host=127.0.0.1,db.example.org",
+    ],
+)
+def test_a_store_elsewhere_in_plain_text(url: str) -> None:
+    with pytest.raises(TransportInsecure, match="data base") as caught:
+        NodeConfig(Path("/g"), store=url)
+    assert "watchword" not in str(caught.value)
+    assert NodeConfig(Path("/g"), store=url, allow_plain_text=True).store == url
+
+
+def test_a_store_that_is_no_url() -> None:
+    with pytest.raises(ConfigInvalid):
+        NodeConfig(Path("/g"), store="postgresql://[watchword")

@@ -94,11 +94,11 @@ def test_what_is_not_there_has_no_proof(full: AuditLog, index: int) -> None:
         full.head(46)
 
 
-def test_a_log_is_made_only_where_there_is_a_gallery(tmp_path: Path) -> None:
-    with pytest.raises(GalleryUnknown, match="no gallery"):
-        LogStore.open(tmp_path, create=True)
+def test_a_log_is_made_only_where_that_is_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(GalleryUnknown, match="no data base"):
+        LogStore.open(tmp_path)
     (tmp_path / "papilar.sqlite3").touch()
-    with pytest.raises(GalleryUnknown, match="no log"):
+    with pytest.raises(GalleryUnknown, match="earlier version, or missing"):
         LogStore.open(tmp_path)
 
 

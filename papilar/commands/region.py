@@ -1,0 +1,342 @@
+"""`papilar region`: ask other countries through one's own node, fetch what came later, conclude, list peers.
+
+Exit codes of `identify` and `answers`: 0 every country answered in full; 3 some did not, as the output says.
+"""
+
+import uuid
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from enum import StrEnum
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from papilar import pki, translate
+from papilar.api.peer.v1 import peer_pb2
+from papilar.api.v1 import region_pb2, types_pb2
+from papilar.client import ClientTls
+from papilar.config import DEFAULT_LISTEN
+from papilar.exchange.seal import seal, stamp
+from papilar.exchange.words import to_number
+from papilar.files import read_file, read_probe, write_file
+from papilar.identity import Identity
+from papilar.policy import File, LegalBasis, OffenceClass, Purpose, SearchType
+from papilar.region_client import RegionClient
+from papilar.requests import PrintInput
+from papilar.show import counted, message_dict, out, print_json, printable
+from papilar.signing import Signer
+from papilar.users import Mandate
+
+OK, SOME_LEFT_OUT = 0, 3
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
+
+
+class Concluded(StrEnum):
+    """What an examiner may conclude."""
+
+    IDENTIFICATION = "identification"
+    EXCLUSION = "exclusion"
+    INCONCLUSIVE = "inconclusive"
+
+
+NodeOption = Annotated[str, typer.Option("--node", help="Address of the own node, HOST:PORT.")]
+TlsCa = Annotated[Path | None, typer.Option("--tls-ca", help="Authority of the node's certificate, PEM.")]
+TlsCert = Annotated[Path | None, typer.Option("--tls-cert", help="Own certificate, PEM.")]
+TlsKey = Annotated[Path | None, typer.Option("--tls-key", help="Key of the own certificate, PEM.")]
+TlsCountry = Annotated[str, typer.Option("--tls-country", help="Country whose node it is, as SLV.")]
+Timeout = Annotated[float, typer.Option("--timeout", min=0.1, max=600, help="Seconds to wait for answers.")]
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+SaveOption = Annotated[
+    Path | None, typer.Option("--save", help="Write the candidates' prints into this folder.")
+]
+
+
+@app.callback()
+def root() -> None:
+    """Ask other countries through the own node."""
+
+
+@app.command()
+def identify(
+    prints: Annotated[list[Path], typer.Argument(metavar="PRINT", help="Image or template of a finger.")],
+    purpose: Annotated[Purpose, typer.Option("--purpose", help="What for.")],
+    reason: Annotated[str, typer.Option("--reason", help="Reason, in the own country's code: ARREST.")],
+    legal_basis: Annotated[LegalBasis, typer.Option("--legal-basis", help="What it rests on.")],
+    case: Annotated[str, typer.Option("--case", help="Reference of the case; no name.")],
+    offence_class: Annotated[
+        OffenceClass, typer.Option("--offence-class", help="How grave the offence is.")
+    ] = OffenceClass.NONE,
+    ordering_officer: Annotated[
+        str, typer.Option("--ordering-officer", help="Pseudonym of who ordered it.")
+    ] = "",
+    search_type: Annotated[SearchType, typer.Option("--type", help="What with what.")] = SearchType.TP_TP,
+    files: Annotated[
+        list[File] | None, typer.Option("--file", help="File to search; may be repeated.")
+    ] = None,
+    countries: Annotated[
+        list[str] | None, typer.Option("--country", help="Whom to ask; may be repeated. By default all.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100, help="Most candidates of each country.")] = 10,
+    target_fpir: Annotated[
+        float | None,
+        typer.Option("--target-fpir", help="Share of searches without a mate that may still hit."),
+    ] = None,
+    fingers: Annotated[str, typer.Option("--fingers", help="Finger positions, ISO codes: 2 or 2,7.")] = "",
+    ppi: Annotated[float | None, typer.Option("--ppi", help="Resolution of the images.")] = None,
+    expedite: Annotated[bool, typer.Option("--expedite", help="Ask to be answered before others.")] = False,
+    minor: Annotated[bool, typer.Option("--minor", help="The prints are a minor's.")] = False,
+    adult_present: Annotated[bool, typer.Option("--adult-present", help="An adult stood by.")] = False,
+    keep_hours: Annotated[
+        float, typer.Option("--keep-hours", min=0, max=168, help="Let it wait so long for who is down.")
+    ] = 0,
+    save: SaveOption = None,
+    request_id: Annotated[str, typer.Option("--request-id", help="UUID; by default a new one.")] = "",
+    node: NodeOption = DEFAULT_LISTEN,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    tls_country: TlsCountry = "",
+    timeout: Timeout = 30.0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Search in other countries for the person whose prints these are."""
+    mandate = Mandate(
+        purpose=purpose,
+        reason=reason,
+        legal_basis=legal_basis,
+        offence_class=offence_class,
+        case_reference=case,
+        ordering_officer=ordering_officer,
+    )
+    request = region_request(
+        read_probe(prints, fingers, ppi),
+        search_type=search_type,
+        files=files or [File.CRIMINAL],
+        countries=countries or [],
+        request_id=request_id,
+        target_fpir=target_fpir,
+        limit=limit,
+        keep_seconds=int(3600 * keep_hours),
+        expedite=expedite,
+        minor=minor,
+        adult_present=adult_present,
+    )
+    tls = _tls(tls_ca, tls_cert, tls_key, tls_country)
+    with RegionClient(node, tls=tls, timeout=timeout, caller=mandate.metadata()) as client:
+        code = identify_region(client, request, save=save, as_json=as_json)
+    raise typer.Exit(code)
+
+
+@app.command()
+def answers(
+    request_id: Annotated[str, typer.Argument(metavar="REQUEST_ID", help="That of the search.")],
+    save: SaveOption = None,
+    node: NodeOption = DEFAULT_LISTEN,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    tls_country: TlsCountry = "",
+    timeout: Timeout = 30.0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Fetch what came later. It is erased at the node ten minutes after."""
+    tls = _tls(tls_ca, tls_cert, tls_key, tls_country)
+    with RegionClient(node, tls=tls, timeout=timeout) as client:
+        found = client.region_answers(request_id).answers
+    if as_json:
+        print_json([message_dict(one) for one in found])
+    for one in found:
+        if not as_json:
+            _show_one(one)
+            _show_candidates(one.answer.candidates)
+        _save(save, one.answer.candidates)
+    raise typer.Exit(SOME_LEFT_OUT if any(one.HasField("gap") for one in found) else OK)
+
+
+@app.command()
+def confirm(
+    country: Annotated[str, typer.Argument(metavar="COUNTRY", help="Where the candidate is from.")],
+    request_id: Annotated[str, typer.Argument(metavar="REQUEST_ID", help="That of the search.")],
+    reference: Annotated[str, typer.Argument(metavar="REFERENCE", help="The candidate's.")],
+    conclusion: Annotated[Concluded, typer.Option("--conclusion", help="What you conclude.")],
+    marked: Annotated[
+        Path, typer.Option("--marked", help="File of the correspondences you marked; its hash is signed.")
+    ],
+    count: Annotated[int, typer.Option("--count", min=0, help="How many you marked.")],
+    sign_cert: Annotated[Path, typer.Option("--sign-cert", help="Your certificate for signatures, PEM.")],
+    sign_key: Annotated[Path, typer.Option("--sign-key", help="Its key, PEM.")],
+    receipt: Annotated[Path, typer.Option("--receipt", help="Write the signed receipt to this file.")],
+    node: NodeOption = DEFAULT_LISTEN,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    tls_country: TlsCountry = "",
+    timeout: Timeout = 30.0,
+) -> None:
+    """Sign a conclusion on a candidate with your own key, and hand it on. It uses the reference up."""
+    said = peer_pb2.Confirmation(
+        confirmation_id=str(uuid.uuid4()),
+        request_id=request_id,
+        reference=reference,
+        asking_country=Identity.parse(pki.describe(sign_cert)["name"][0]).country,
+        asked_country=country,
+        create_time=stamp(datetime.now(UTC)),
+        conclusion=peer_pb2.Conclusion.Value(f"CONCLUSION_{conclusion.upper()}"),
+        correspondences_sha256=sha256(read_file(marked)).digest(),
+        correspondences=count,
+    )
+    signed = seal("confirmation", said, Signer.load(sign_cert, sign_key))
+    request = region_pb2.ConfirmCandidateRequest(
+        country=country,
+        statement=signed.statement,
+        certificate=signed.certificate,
+        signature=signed.signature,
+    )
+    tls = _tls(tls_ca, tls_cert, tls_key, tls_country)
+    with RegionClient(node, tls=tls, timeout=timeout) as client:
+        write_file(receipt, client.confirm_candidate(request).receipt)
+    out.print(
+        f"{country} has taken the conclusion; the receipt is in {printable(str(receipt))}", markup=False
+    )
+
+
+@app.command("peers")
+def list_peers(
+    node: NodeOption = DEFAULT_LISTEN,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    tls_country: TlsCountry = "",
+    timeout: Timeout = 30.0,
+    as_json: JsonFlag = False,
+) -> None:
+    """List the countries that the own node can ask."""
+    tls = _tls(tls_ca, tls_cert, tls_key, tls_country)
+    with RegionClient(node, tls=tls, timeout=timeout) as client:
+        found = client.peers().peers
+    if as_json:
+        print_json([message_dict(one) for one in found])
+        return
+    table = _table("Peers", "country", "state", "log entries", "signed")
+    for one in found:
+        signed = f"{one.log_time.ToDatetime():%Y-%m-%d %H:%M:%S}" if one.HasField("log_time") else ""
+        table.add_row(one.country, "does not answer" if one.resting else "", str(one.log_size), signed)
+    out.print(table)
+
+
+# ---- what `papilar identify --region` shares
+
+
+def region_request(
+    prints: Iterable[PrintInput],
+    *,
+    search_type: SearchType,
+    files: Iterable[File],
+    request_id: str = "",
+    **given: Any,
+) -> region_pb2.IdentifyRegionRequest:
+    """Return the request of a search in the region; `given` are its other fields, None what is not stated."""
+    numbers: Any = [to_number(search_type), sorted(map(to_number, files))]
+    return region_pb2.IdentifyRegionRequest(
+        request_id=request_id or str(uuid.uuid4()),
+        probe=[translate.to_print(one) for one in prints],
+        search_type=numbers[0],
+        files=numbers[1],
+        **{name: value for name, value in given.items() if value is not None},
+    )
+
+
+def identify_region(
+    client: RegionClient,
+    request: region_pb2.IdentifyRegionRequest,
+    *,
+    save: Path | None = None,
+    as_json: bool = False,
+) -> int:
+    """Search, show each country as it comes and the list at last, and return the exit code.
+
+    Parameters
+    ----------
+    client : RegionClient
+    request : IdentifyRegionRequest
+    save : Path, optional
+        Folder for the candidates' prints: RANK-COUNTRY-PRINT.png.
+    as_json : bool
+    """
+    result = region_pb2.RegionResult()
+    for one in client.identify_region(request):
+        if one.HasField("result"):
+            result = one.result
+        elif not as_json:
+            _show_one(one)
+    if as_json:
+        print_json({"request_id": request.request_id} | message_dict(result))
+    else:
+        _show_candidates(result.candidates)
+        _show_doubts(request.request_id, result)
+    _save(save, result.candidates)
+    return SOME_LEFT_OUT if result.gaps else OK
+
+
+def _show_one(one: region_pb2.IdentifyRegionResponse) -> None:
+    if one.HasField("gap"):
+        kind, again = region_pb2.GapKind.Name(one.gap.kind).removeprefix("GAP_KIND_"), ""
+        if one.gap.retry_after_seconds:
+            again = f", again in {one.gap.retry_after_seconds} s"
+        out.print(
+            f"[yellow]{escape(one.gap.country)}[/] {kind} ({escape(one.gap.code)}){again}", highlight=False
+        )
+        return
+    answer = one.answer
+    final = "" if answer.complete else ", not all of its files"
+    found = f"{counted(len(answer.candidates), 'candidate')} after {answer.seconds:.1f} s{final}"
+    out.print(f"[green]{escape(answer.country)}[/] {found}", highlight=False)
+    for flaw in answer.flaws:
+        out.print(
+            f"  print {flaw.probe_index + 1} not used: {escape(', '.join(flaw.reasons))}", highlight=False
+        )
+
+
+def _show_candidates(candidates: Sequence[region_pb2.RegionCandidate]) -> None:
+    if not candidates:
+        return
+    table = _table("Candidates", "rank", "country", "log10 LR", "band", "reference")
+    for rank, one in enumerate(candidates, 1):
+        score = f"{one.score:.1f}" + ("" if one.comparable else " *")
+        band = types_pb2.Band.Name(one.band).removeprefix("BAND_").lower()
+        table.add_row(str(rank), one.country, score, band, escape(printable(one.reference)))
+    out.print(table)
+    out.print("A candidate is not an identification: an examiner decides.", style="dim")
+
+
+def _show_doubts(request_id: str, result: region_pb2.RegionResult) -> None:
+    if not result.comparable:
+        out.print("[yellow]*[/] a score of another calibration: the order says little there", highlight=False)
+    if not result.complete:
+        out.print("[yellow]not complete:[/] a no-hit is not final", highlight=False)
+    if any(gap.kind == region_pb2.GAP_KIND_QUEUED for gap in result.gaps):
+        out.print(f"what waits: papilar region answers {request_id}", highlight=False)
+
+
+def _save(folder: Path | None, candidates: Iterable[region_pb2.RegionCandidate]) -> None:
+    for rank, one in enumerate(candidates if folder is not None else (), 1):
+        for place, each in enumerate(one.prints, 1):
+            if folder is not None and each.image:
+                write_file(folder / f"{rank}-{one.country}-{place}.png", each.image)
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _tls(ca: Path | None, certificate: Path | None, key: Path | None, country: str) -> ClientTls | None:
+    return ClientTls(ca, certificate, key, country) if ca or certificate or key else None
