@@ -1,10 +1,10 @@
-# Everything a person needs: `make demo`, `make test`. All of it installs into .venv and nowhere else.
+# Everything a person needs: `make demo`, `make region`, `make test`. All of it installs into .venv and nowhere else.
 
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo test soak lint format proto lock clean
+.PHONY: setup demo region test soak lint format proto lock clean
 
 setup: $(READY)
 
@@ -17,6 +17,9 @@ $(READY): requirements.lock pyproject.toml
 
 demo: setup
 	$(BIN)/python -m benchmarks.demo
+
+region: setup
+	$(BIN)/python -m benchmarks.region
 
 test: setup lint
 	$(BIN)/python -m pytest -n 2 --dist loadscope
@@ -45,4 +48,4 @@ lock: setup
 		--generate-hashes --no-emit-index-url --no-emit-find-links --no-header --quiet -o requirements.lock
 
 clean:
-	rm -rf .venv build demo *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv build demo region *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +52,12 @@ def main() -> None:
         _refusal(own, probe)
         _confirmation(own, answer)
         _peer_down(own, probe, nodes["SLV"], running, addresses)
-    _audit(probe)
+    _audit()
     out.rule("[bold]9. What you have seen")
     out.print(
-        "Three countries, each under its own law. HND asked, SLV had the person, GTM does not answer police and "
-        "did not even say so.\nAn examiner confirmed. Both sides logged it, and neither can rewrite its log unseen.\n"
+        "Three countries, each under its own law. HND asked, SLV had the person, GTM does not answer police "
+        "and did not even say so.\nAn examiner confirmed. Both sides logged it, and neither can rewrite its "
+        "log unseen.\n"
         f"Logs, laws, certificates and prints: [bold]{FOLDER}/[/]. Time: {time.monotonic() - started:.0f} s."
     )
 
@@ -133,13 +135,14 @@ def _search(own: Sequence[str], probe: Path) -> dict[str, Any]:
     out.print(
         "SLV's law permits it, and SLV has the finger. GTM's law is for families, and hides that it refused."
     )
-    return _ask([*ask, "--json"])  # the same request again: the same answer, and nothing is done twice
+    found: dict[str, Any] = _ask([*ask, "--json"])  # the same again: the same answer, and no second effect
+    return found
 
 
 def _refusal(own: Sequence[str], probe: Path) -> None:
     out.rule("[bold]5. The same question for a lesser offence")
-    lesser = [*CASE, "--offence-class", "less_serious", "--case", "HND-2026/115", "--country", "SLV"]
-    _papilar("region", "identify", str(probe), *lesser, *own, may_fail=True)
+    lesser = ["--offence-class", "less_serious", "--ordering-officer", "judge-3", "--case", "HND-2026/115"]
+    _papilar("region", "identify", str(probe), *CASE, *lesser, "--country", "SLV", *own, may_fail=True)
     request = FOLDER / "request.json"
     request.write_text(json.dumps(_REQUEST, indent=2), encoding="utf-8")
     _papilar("policy", "explain", "examples/policies/restrictive", str(request), may_fail=True)
@@ -156,7 +159,8 @@ def _confirmation(own: Sequence[str], found: dict[str, Any]) -> None:
     place = [best["country"], found["request_id"], best["reference"]]
     _papilar("region", "confirm", *place, *words, "--receipt", f"{FOLDER}/receipt.bin", *examiner)
     out.print("The reference is used up: whoever tries it again learns nothing.")
-    _papilar("region", "confirm", *place, *words, *examiner, may_fail=True)
+    again = ["--receipt", f"{FOLDER}/second.bin"]
+    _papilar("region", "confirm", *place, *words, *again, *examiner, may_fail=True)
 
 
 def _peer_down(
@@ -176,20 +180,26 @@ def _peer_down(
     until = time.monotonic() + 90
     while time.monotonic() < until:
         late = _ask(["region", "answers", request, *own, "--json"])
-        if any(one.get("answer") for one in late.get("answers", [])):
+        if any("answer" in one for one in late):
             break
         time.sleep(3)
     _papilar("region", "answers", request, *own, may_fail=True)
 
 
-def _audit(probe: Path) -> None:
+def _audit() -> None:
     out.rule("[bold]8. The logs")
     for country in LAWS:
         _papilar("audit", "verify", f"{FOLDER}/{country}/exchange")
     person = ["--subject", WANTED, "--key-file", f"{FOLDER}/SLV/marks.key"]
+    out.print(
+        "HND keeps the heads that the others signed; the disclosure of SLV is proven against one of its own:"
+    )
+    _papilar("audit", "heads", f"{FOLDER}/HND/exchange")
+    _papilar("audit", "prove", f"{FOLDER}/SLV/exchange", "2")
     out.print("A citizen of SLV asks who asked about her:")
     _papilar("audit", "report", f"{FOLDER}/SLV/exchange", *person)
-    _papilar("stats", f"{FOLDER}/SLV/exchange", "--country", "SLV", "--page", f"{FOLDER}/statistics.html")
+    month = ["--month", f"{datetime.now(UTC):%Y-%m}", "--whole", "--page", f"{FOLDER}/statistics.html"]
+    _papilar("stats", f"{FOLDER}/SLV/exchange", "--country", "SLV", *month)
     _tamper()
 
 
@@ -216,6 +226,7 @@ _REQUEST = {
     "offence_class": "less_serious",
     "legal_basis": "treaty",
     "search_type": "TP_TP",
+    "ordering_officer": True,
 }
 
 # ---- processes
@@ -243,11 +254,10 @@ def _papilar(*arguments: str, quiet: bool = False, may_fail: bool = False) -> No
         sys.exit(f"papilar {arguments[0]} ended with code {done.returncode}")
 
 
-def _ask(arguments: Sequence[str]) -> dict[str, Any]:
+def _ask(arguments: Sequence[str]) -> Any:
     """Run a command for what it says as JSON, without showing it."""
     done = subprocess.run(_command(arguments), check=False, capture_output=True)  # noqa: S603
-    said: dict[str, Any] = json.loads(done.stdout or b"{}")
-    return said
+    return json.loads(done.stdout or b"{}")
 
 
 def _command(arguments: Sequence[str]) -> list[str]:
