@@ -440,7 +440,7 @@ def test_commands_in_documents_exist() -> None:
     known = {
         name: {option for given in command.params for option in (*given.opts, *given.secondary_opts)}
         for name, command in leaves(typer.main.get_command(app))
-    }
+    } | {group: set() for group in GROUPS}
     wrong = []
     for where, line in commands():
         found = re.match(rf"(?:\$ )?papilar ((?:(?:{'|'.join(GROUPS)}) )?[a-z]+)\b(.*)", line.split("#")[0])
