@@ -21,6 +21,7 @@ from benchmarks import (
     calibration,
     datasets,
     extraction,
+    federation,
     fusion,
     identification,
     invariance,
@@ -118,6 +119,18 @@ def audit_(
             f"append {figures.append.median:.2f} ms, verified in {figures.verification_seconds:.0f} s: "
             f"wrote {out / audit.FILE}"
         )
+
+
+@runs.command("federation")
+def federation_(
+    *,
+    out: Out,
+    fingers: Annotated[int, typer.Option(min=1, help="Fingers of each of three galleries.")] = 100_000,
+) -> None:
+    """Time three countries that search one another: in the region, gaps, hidden refusals, quotas, laws."""
+    with errors():
+        federation.run(out, fingers=fingers, track=_track)
+        typer.echo(f"wrote {out / federation.FILE}")
 
 
 @runs.command("invariance")

@@ -5,6 +5,7 @@ Every step is a command that you can type; the story between them is this file. 
 """
 
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -22,6 +23,7 @@ from rich.console import Console
 from benchmarks.synthetic import archive
 
 FOLDER = Path("region")
+EXAMPLES = os.path.relpath(Path(__file__).parents[1] / "examples" / "policies")
 LAWS = {"SLV": "restrictive", "HND": "reciprocal", "GTM": "humanitarian"}
 SEEDS = {"SLV": 503, "HND": 504, "GTM": 502}
 """Seeds of the countries' fingers."""
@@ -39,7 +41,9 @@ out = Console(highlight=False)
 def main() -> None:
     """Run the story from the project's root."""
     started = time.monotonic()
-    shutil.rmtree(FOLDER, ignore_errors=True)
+    for made in (*LAWS, "candidates"):  # never more than the story has made
+        shutil.rmtree(FOLDER / made, ignore_errors=True)
+    FOLDER.mkdir(exist_ok=True)
     addresses = _free_addresses()
     _authorities()
     _laws()
@@ -81,9 +85,9 @@ def _laws() -> None:
     out.rule("[bold]2. Each country signs and installs its law")
     for country, law in LAWS.items():
         own = FOLDER / country
-        _papilar("policy", "test", f"examples/policies/{law}", quiet=True)
+        _papilar("policy", "test", f"{EXAMPLES}/{law}", quiet=True)
         key = ["--key", f"{own}/law.key", "--cert", f"{own}/law.pem"]
-        _papilar("policy", "pack", f"examples/policies/{law}", *key, "--output", f"{own}/1.law")
+        _papilar("policy", "pack", f"{EXAMPLES}/{law}", *key, "--output", f"{own}/1.law")
         place = ["--folder", f"{own}/laws", "--trust", f"{own}/trust", "--country", country]
         _papilar("policy", "install", f"{own}/1.law", *place)
 
@@ -145,7 +149,7 @@ def _refusal(own: Sequence[str], probe: Path) -> None:
     _papilar("region", "identify", str(probe), *CASE, *lesser, "--country", "SLV", *own, may_fail=True)
     request = FOLDER / "request.json"
     request.write_text(json.dumps(_REQUEST, indent=2), encoding="utf-8")
-    _papilar("policy", "explain", "examples/policies/restrictive", str(request), may_fail=True)
+    _papilar("policy", "explain", f"{EXAMPLES}/restrictive", str(request), may_fail=True)
 
 
 def _confirmation(own: Sequence[str], found: dict[str, Any]) -> None:

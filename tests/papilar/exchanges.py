@@ -3,7 +3,7 @@
 import random
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -85,15 +85,14 @@ class Case:
         return diary.came_back(self.search, CountryAnswer(self.asked, answer, gap), at=at)
 
     def answered(self, outcome: Outcome, seconds: float, *, begun: bool = False) -> list[Entry]:
-        """What the asked side logs, and, if wanted, when it took the prints in."""
+        """What the asked side logs; only if wanted, when it took the prints in."""
         search = self.search
         subjects = (MARK,) if outcome is Outcome.CANDIDATES else ()
         request = policy_request(search, direction=Direction.INBOUND)
         at = self.time + timedelta(seconds=seconds)
         ended = Ended(outcome, str(outcome), subjects)
-        entries = Records(self.asked, KEY).of_search(search, request, LAW, ended, at=at)
-        taken = replace(entries[0], act=Act.COLLECTION, outcome=Outcome.DONE, code="", time=self.time)
-        return [*entries, *([taken] if begun else [])]
+        entries = Records(self.asked, KEY).of_search(search, request, LAW, ended, began=self.time, at=at)
+        return [entry for entry in entries if begun or entry.act is not Act.COLLECTION]
 
     def concluded(self, outcome: Outcome, at: datetime) -> tuple[list[Entry], Entry]:
         """What both sides log of a conclusion: the asking one before it is sent, and with the receipt."""

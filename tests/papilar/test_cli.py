@@ -31,6 +31,7 @@ from stores import tamper
 from matcher.codecs import decode, encode
 from matcher.template import Finger
 from papilar import cli
+from papilar.commands import plot
 from papilar.requests import Enrollment
 from papilar.store import Counts, Store
 
@@ -481,7 +482,7 @@ def free_port() -> int:
         (["--config", "nowhere.toml"], "cannot be read"),
         (["--config", "bad.toml"], "no TOML"),
         (["--config", "key.toml"], "node.galery"),
-        (["--config", "section.toml"], "[node] and [tls]"),
+        (["--config", "section.toml"], "[node], [tls], [users], [region] and [peer]"),
         (["--gallery", "g", "--listen", "0.0.0.0:0"], "plain text"),
         (["--gallery", "g", "--listen", "7443"], "no address"),
         (["--gallery", "g", "--tls-cert", "x"], "halves"),
@@ -562,12 +563,12 @@ def test_a_candidate_is_drawn_as_the_node_compared_it(
 ) -> None:
     """With bend and ridges where comparing here gives the node's score; by its own words where not."""
     drawn: list[Any] = []
-    draw = cli.draw_match
-    monkeypatch.setattr(cli, "draw_match", lambda *a, **k: drawn.append(a[2]) or draw(*a, **k))
+    draw = plot.draw_match
+    monkeypatch.setattr(plot, "draw_match", lambda *a, **k: drawn.append(a[2]) or draw(*a, **k))
     question = "identify", prints / "002_2.png", "--node", node.address, "--plot", tmp_path / "m.png"
     assert run(*question).code == 0
-    compare = cli.compare_templates
-    monkeypatch.setattr(cli, "compare_templates", lambda *a: dataclasses.replace(compare(*a), score=99.0))
+    compare = plot.compare_templates
+    monkeypatch.setattr(plot, "compare_templates", lambda *a: dataclasses.replace(compare(*a), score=99.0))
     assert run(*question).code == 0
     full, plain = drawn
     assert len(full.common) > 100

@@ -443,7 +443,7 @@ class TestQueue:
 
     def test_where_there_is_none(self, tmp_path: Path) -> None:
         with pytest.raises(GalleryUnknown):
-            ReviewStore.open(tmp_path / "absent", create=True)
+            ReviewStore.open(tmp_path / "absent")
         (tmp_path / "papilar.sqlite3").touch()
         with pytest.raises(GalleryUnknown):
             ReviewStore.open(tmp_path)

@@ -80,21 +80,25 @@ class TestSearch:
         assert outcomes == [peer_pb2.OUTCOME_CANDIDATES, peer_pb2.OUTCOME_NO_HIT, peer_pb2.OUTCOME_REFUSED]
         assert read(refused).code == "OFFENCE_TOO_LIGHT"
         said = [(one.act, one.outcome) for one in slv.entries()]
+        came, went = (Act.COLLECTION, Outcome.DONE), (Act.ERASURE, Outcome.DONE)
         assert said == [
             (Act.CONSULTATION, Outcome.CANDIDATES),
+            came,
             (Act.DISCLOSURE, Outcome.CANDIDATES),
-            (Act.ERASURE, Outcome.DONE),
+            went,
             (Act.CONSULTATION, Outcome.NO_HIT),
-            (Act.ERASURE, Outcome.DONE),
+            came,
+            went,
             (Act.REFUSAL, Outcome.REFUSED),
-            (Act.ERASURE, Outcome.DONE),
+            came,
+            went,
         ]
-        first, disclosed = slv.entries()[:2]
+        first, _, disclosed = slv.entries()[:3]
         assert disclosed.subjects == (subject_mark(KEY, f"person-{SEED}"),)
         assert disclosed.recipients == ("HND",)
         assert (first.side, first.asking, first.asked, first.officer) == (Side.ASKED, "HND", "SLV", "HND:o1")
         assert (first.reason, first.search_type, first.case_reference) == ("ART_12", "TP_TP", "C-2026/1")
-        assert len({one.note for one in slv.entries()}) == 7, "each entry has its salt"
+        assert len({one.note for one in slv.entries()}) == 10, "each entry has its salt"
         assert audit_check.verify(slv.log.store).counts == {}
 
     def test_a_poor_print_is_told(self, slv: Answering, hnd: Asking) -> None:
