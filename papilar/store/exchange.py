@@ -10,9 +10,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from pathlib import Path
 from threading import Lock
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from sqlalchemy import (
     BigInteger,
@@ -35,7 +34,7 @@ from sqlalchemy import (
 )
 
 from papilar.store import engine as engines
-from papilar.store.place import open_place
+from papilar.store.place import Placed
 from papilar.store.schema import metadata
 
 peer_request = Table(  # the answer is null until there is one, and again once it is erased
@@ -169,7 +168,7 @@ class Approval(NamedTuple):
     why: str
 
 
-class ExchangeStore:
+class ExchangeStore(Placed):
     """Where it lies; `ExchangeStore.open` makes it. All threads may use one, writers wait for each other.
 
     Raises
@@ -179,35 +178,10 @@ class ExchangeStore:
     """
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self._writing = Lock()
-        self._used_up: dict[
-            tuple[str, str], tuple[str, int]
-        ] = {}  # counters only grow: what is full stays so
-
-    @classmethod
-    def open(cls, target: Path | str, *, create: bool = False) -> Self:
-        """Open what a node keeps of the exchange; its log may be in the same place.
-
-        Parameters
-        ----------
-        target : Path or str
-            A folder, with an SQLite file in it, or the URL of a data base.
-        create : bool
-            Make folder, file and tables where they are missing.
-
-        Raises
-        ------
-        GalleryUnknown
-            There is no such file.
-        ConfigInvalid
-            The URL is none, or its driver is not installed.
-        """
-        return cls(open_place(target, create=create))
-
-    def close(self) -> None:
-        """Close the files."""
-        self._engine.dispose()
+        # Counters only grow: what is full stays so.
+        self._used_up: dict[tuple[str, str], tuple[str, int]] = {}
 
     # ---- searches
 

@@ -6,15 +6,13 @@ for, and `papilar.audit.check` holds them against the bytes.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
     Column,
     ColumnElement,
     Connection,
-    Engine,
     Index,
     Integer,
     LargeBinary,
@@ -34,7 +32,7 @@ from sqlalchemy import (
 )
 
 from papilar.store import engine as engines
-from papilar.store.place import open_place
+from papilar.store.place import Placed
 from papilar.store.schema import metadata
 
 _RowNumber = BigInteger().with_variant(Integer, "sqlite")  # in SQLite only INTEGER is the row's own number
@@ -157,7 +155,7 @@ class Selection(NamedTuple):
     mark: str = ""
 
 
-class LogStore:
+class LogStore(Placed):
     """Where a log lies. All threads may use one; whoever writes waits for the writer before.
 
     Raises
@@ -165,31 +163,6 @@ class LogStore:
     StorageFull, StorageUnavailable, GalleryCorrupt
         From any transaction.
     """
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    @classmethod
-    def open(cls, target: Path | str, *, create: bool = False) -> Self:
-        """Open the log of a gallery; a node may be at work on it.
-
-        Parameters
-        ----------
-        target : Path or str
-            The gallery's folder, or the URL of a data base.
-        create : bool
-            Make the log's tables where they are missing.
-
-        Raises
-        ------
-        GalleryUnknown
-            There is no gallery, or it has no log.
-        """
-        return cls(open_place(target, create=create))
-
-    def close(self) -> None:
-        """Close the files."""
-        self._engine.dispose()
 
     @contextmanager
     def reading(self) -> Iterator["LogRows"]:

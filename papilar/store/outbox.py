@@ -5,15 +5,13 @@ of the row stays until the log says so. For `papilar.exchange.outbox`.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from sqlalchemy import (
     BigInteger,
     Column,
     ColumnElement,
     Connection,
-    Engine,
     Integer,
     LargeBinary,
     SmallInteger,
@@ -28,7 +26,7 @@ from sqlalchemy import (
 )
 
 from papilar.store import engine as engines
-from papilar.store.place import open_place
+from papilar.store.place import Placed
 from papilar.store.schema import metadata
 
 outbox_search = Table(  # prints are null once they are erased
@@ -100,7 +98,7 @@ class AnswerRow(NamedTuple):
     answer: bytes | None
 
 
-class OutboxStore:
+class OutboxStore(Placed):
     """Where an outbox lies. All threads may use one; every method is one transaction.
 
     Raises
@@ -108,31 +106,6 @@ class OutboxStore:
     StorageFull, StorageUnavailable, GalleryCorrupt
         From any method, which then has changed nothing.
     """
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    @classmethod
-    def open(cls, target: Path | str, *, create: bool = False) -> Self:
-        """Open an outbox; the log and the gallery may be in the same place.
-
-        Parameters
-        ----------
-        target : Path or str
-            A folder, with an SQLite file in it, or the URL of a data base.
-        create : bool
-            Make folder, file and tables where they are missing.
-
-        Raises
-        ------
-        GalleryUnknown
-            There is no such file.
-        """
-        return cls(open_place(target, create=create))
-
-    def close(self) -> None:
-        """Close the files."""
-        self._engine.dispose()
 
     # ---- searches
 

@@ -4,6 +4,7 @@ That may be a gallery's own store, or a data base of its own: the tables are the
 """
 
 from pathlib import Path
+from typing import Self
 
 from sqlalchemy import URL, Engine
 
@@ -15,25 +16,46 @@ from papilar.store.rows import read_meta
 from papilar.store.store import FILE_NAME
 
 
-def open_place(target: Path | str, *, create: bool = False) -> Engine:
-    """Open a data base for what lies beside a gallery; others may be at work on it.
-
-    Parameters
-    ----------
-    target : Path or str
-        A folder with an SQLite file in it, or the URL of a data base.
-    create : bool
-        Make folder, file and tables where they are missing, and bring older tables up to date.
+class Placed:
+    """What lies in such a data base. All threads may use one.
 
     Raises
     ------
-    GalleryUnknown
-        There is nothing, or tables of an earlier version and not `create`.
-    GalleryTooNew
-        The tables are of a later version than this Papilar knows.
-    ConfigInvalid
-        The URL is none, or its driver is not installed.
+    StorageFull, StorageUnavailable, GalleryCorrupt
+        From any method, which then has changed nothing.
     """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    @classmethod
+    def open(cls, target: Path | str, *, create: bool = False) -> Self:
+        """Open it; others may be at work on it.
+
+        Parameters
+        ----------
+        target : Path or str
+            A folder with an SQLite file in it, as a gallery's, or the URL of a data base.
+        create : bool
+            Make folder, file and tables where they are missing, and bring older tables up to date.
+
+        Raises
+        ------
+        GalleryUnknown
+            There is nothing, or tables of an earlier version and not `create`.
+        GalleryTooNew
+            The tables are of a later version than this Papilar knows.
+        ConfigInvalid
+            The URL is none, or its driver is not installed.
+        """
+        return cls(_open(target, create=create))
+
+    def close(self) -> None:
+        """Close the files."""
+        self._engine.dispose()
+
+
+def _open(target: Path | str, *, create: bool) -> Engine:
     by_url = "://" in str(target)
     with engines.translated():
         url = engines.read_url(str(target)) if by_url else _file(Path(target), create=create)

@@ -7,14 +7,12 @@ is about, and comes back where later calls give reason.
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
-from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
     Column,
     Connection,
-    Engine,
     ForeignKey,
     Index,
     Integer,
@@ -31,7 +29,7 @@ from sqlalchemy import (
 from papilar.audit.entry import TEXT_LENGTH, microseconds, moment
 from papilar.errors import CallNotPermitted, RequestInvalid
 from papilar.store import engine as engines
-from papilar.store.place import open_place
+from papilar.store.place import Placed
 from papilar.store.schema import metadata
 from papilar.users import is_pseudonym
 from papilar.watch import Call, Finding, Kind
@@ -97,7 +95,7 @@ class Review(NamedTuple):
     closed: Closing | None = None
 
 
-class ReviewStore:
+class ReviewStore(Placed):
     """Where the watch keeps what it needs. All threads may use one.
 
     Raises
@@ -105,31 +103,6 @@ class ReviewStore:
     StorageFull, StorageUnavailable, GalleryCorrupt
         From any method, which then has changed nothing.
     """
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    @classmethod
-    def open(cls, target: Path | str, *, create: bool = False) -> Self:
-        """Open the watch of a gallery; a node may be at work on it.
-
-        Parameters
-        ----------
-        target : Path or str
-            The gallery's folder, or the URL of a data base.
-        create : bool
-            Make the tables where they are missing.
-
-        Raises
-        ------
-        GalleryUnknown
-            There is no gallery, or it has no users.
-        """
-        return cls(open_place(target, create=create))
-
-    def close(self) -> None:
-        """Close the files."""
-        self._engine.dispose()
 
     # ---- calls
 
