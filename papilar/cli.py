@@ -52,9 +52,9 @@ from papilar.show import (
     show_candidates,
     show_comparison,
     show_error,
+    show_listening,
     show_pairs,
     show_receipt,
-    show_running,
 )
 
 C = TypeVar("C", bound=NodeClient)
@@ -201,7 +201,12 @@ def serve(
         tls=tls,
         allow_plain_text=allow_plain_text or None,
     )
-    service.serve(settings, create=create, on_ready=lambda running: show_running(running, settings))
+    secured = "TLS" if settings.tls else "plain text"
+    service.serve(
+        settings,
+        create=create,
+        on_ready=lambda on: show_listening(on.gallery, on.address, secured, on.peers),
+    )
 
 
 # ---- ask

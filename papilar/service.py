@@ -23,11 +23,11 @@ from papilar.watch import call_of
 
 
 class Running(NamedTuple):
-    """A node that answers: what it holds, its ports; that for other countries is 0 where there is none."""
+    """A node that answers: what it holds, and its addresses; none for other countries is the empty text."""
 
-    described: Description
-    port: int
-    peer_port: int
+    gallery: Description
+    address: str
+    peers: str
 
 
 def serve(settings: NodeConfig, *, create: bool, on_ready: Callable[[Running], None]) -> None:
@@ -68,13 +68,19 @@ def serve(settings: NodeConfig, *, create: bool, on_ready: Callable[[Running], N
         record = end.enter_context(_recorder(settings, log))
         server = NodeServer(node, settings, log=record, services=services)
         peers = end.enter_context(ExitStack())
-        peer_port = 0
+        others = ""
         if settings.peer is not None and log is not None:
-            peer_port = peers.enter_context(answering_peers(settings.peer, files, log)).port
+            port = peers.enter_context(answering_peers(settings.peer, files, log)).port
+            others = _at(settings.peer.listen, port)
+        address = _at(settings.listen, server.port)
         server.serve_until_signalled(
-            lambda: on_ready(Running(node.describe(), server.port, peer_port)),
-            before_stop=peers.close,
+            lambda: on_ready(Running(node.describe(), address, others)), before_stop=peers.close
         )
+
+
+def _at(listen: str, port: int) -> str:
+    """Return the address with the port that was found free, where 0 was asked for."""
+    return f"{listen.rpartition(':')[0]}:{port}"
 
 
 def _place(settings: NodeConfig) -> str:

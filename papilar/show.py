@@ -20,10 +20,9 @@ from matcher.compare import Comparison
 from matcher.template import Finger
 from papilar.api.v1 import matching_pb2, types_pb2
 from papilar.archive import Line, Result
-from papilar.config import NodeConfig
 from papilar.explanation import BANDS, MIRRORED, OPPOSED, PARTS, common_area, model_words, with_ridges
 from papilar.files import PrintSide
-from papilar.service import Running
+from papilar.requests import Description
 
 _WIDE = 1_000  # columns for a file or another program, so that no identifier is broken in two
 
@@ -101,16 +100,13 @@ def counted(count: int, word: str) -> str:
     return f"{count or 'no'} {word}{'' if count == 1 else 's'}"
 
 
-def show_running(running: Running, settings: NodeConfig) -> None:
-    """Say what is served, and where."""
-    gallery, host = running.described, settings.listen.rpartition(":")[0]
+def show_listening(gallery: Description, address: str, secured: str, peers: str) -> None:
+    """Say what is served, and where; `peers` is the address for other countries, empty for none."""
     held = f"{counted(gallery.prints, 'print')} of {counted(gallery.subjects, 'subject')}"
-    secured = "TLS" if settings.tls else "plain text"
     err.print(f"gallery '{escape(gallery.name)}': {held}")
-    if settings.peer is not None:
-        address = f"{settings.peer.listen.rpartition(':')[0]}:{running.peer_port}"
-        err.print(f"other countries are answered on {address} for {settings.peer.country}")
-    err.print(f"listening on {host}:{running.port} ({secured}); stop with Ctrl-C")
+    if peers:
+        err.print(f"other countries are answered on {peers}")
+    err.print(f"listening on {address} ({secured}); stop with Ctrl-C")
 
 
 def print_json(value: object) -> None:
