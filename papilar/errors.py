@@ -23,6 +23,7 @@
     │   ├── SignatureRefused             not by that key on this message
     │   ├── CountryMismatch              said in another country's name
     │   ├── ClockSkew                    said at another time
+    │   ├── NotPermitted                 the law of a country does not permit it
     │   ├── ReferenceUnknown             none of this country's, used, or expired
     │   ├── TooManyCalls                 more at a time than a country is served
     │   ├── RetentionNotOver             the log must be kept
@@ -268,3 +269,9 @@ class LogForked(AnswerInvalid):
     """A country has signed two histories of its log."""
 
     reason = "LOG_FORKED"
+
+
+class NotPermitted(RequestRefused):
+    """The law of a country, ours or another's, does not permit the call."""
+
+    reason = "NOT_PERMITTED"

@@ -42,6 +42,11 @@ class RegionClient(NodeClient):
         """Hand on an examiner's conclusion."""
         return self._call(self._region.ConfirmCandidate, request)
 
+    def peer_statistics(self, country: str, month: str) -> region_pb2.GetPeerStatisticsResponse:
+        """Fetch what another country says of a month, `2026-11`."""
+        request = region_pb2.GetPeerStatisticsRequest(country=country, month=month)
+        return self._call(self._region.GetPeerStatistics, request)
+
     def peers(self) -> region_pb2.ListPeersResponse:
         """List whom the node can ask."""
         return self._call(self._region.ListPeers, region_pb2.ListPeersRequest())

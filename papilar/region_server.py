@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import grpc
 from grpc_status import rpc_status
 
+from enroll.leader import Leader
 from matcher.errors import PapilarError
 from papilar import translate
 from papilar.access import Access, caller
@@ -20,6 +21,7 @@ from papilar.config import NodeConfig, Region
 from papilar.config import Peer as PeerConfig
 from papilar.errors import CallerUnknown, PurposeMissing, RequestInvalid
 from papilar.exchange.asking import FederatedSearcher
+from papilar.exchange.calls import Gone
 from papilar.exchange.conclusions import hand_on
 from papilar.exchange.outbox import Courier, Late, Outbox
 from papilar.exchange.own import OwnGallery
@@ -81,8 +83,10 @@ class RegionService(Servicer, region_pb2_grpc.RegionServiceServicer):
     @answering
     def IdentifyRegion(self, request: region_pb2.IdentifyRegionRequest, context: Any) -> Any:  # noqa: N802
         """Search in the region."""
-        asked = region_search(request, _known(caller()), seconds=_seconds(context))
-        return _streamed(self._answers(asked), context)
+        asked, gone = region_search(request, _known(caller()), seconds=_seconds(context)), Gone()
+        if not context.add_callback(gone.tell):
+            gone.tell()
+        return _streamed(self._answers(asked, gone), context)
 
     @answering
     def GetRegionAnswers(self, request: region_pb2.GetRegionAnswersRequest, context: Any) -> Any:  # noqa: N802
@@ -108,13 +112,19 @@ class RegionService(Servicer, region_pb2_grpc.RegionServiceServicer):
         return region_pb2.ConfirmCandidateResponse(receipt=receipt.SerializeToString())
 
     @answering
+    def GetPeerStatistics(self, request: region_pb2.GetPeerStatisticsRequest, context: Any) -> Any:  # noqa: N802
+        """Fetch another country's counters."""
+        signed = self._searcher.statistics(request.country, request.month, seconds=_seconds(context))
+        return region_pb2.GetPeerStatisticsResponse(statistics=signed.SerializeToString())
+
+    @answering
     def ListPeers(self, request: region_pb2.ListPeersRequest, context: Any) -> Any:  # noqa: N802
         """List whom the node can ask."""
         return region_pb2.ListPeersResponse(peers=[self._peer(c) for c in sorted(self._searcher.peers)])
 
-    def _answers(self, asked: RegionSearch) -> Iterator[region_pb2.IdentifyRegionResponse]:
+    def _answers(self, asked: RegionSearch, gone: Gone) -> Iterator[region_pb2.IdentifyRegionResponse]:
         came: list[CountryAnswer] = []
-        with closing(self._searcher.search(asked)) as answers:
+        with closing(self._searcher.search(asked, gone=gone)) as answers:
             for one in answers:
                 came.append(one)
                 yield self._response(one)
@@ -137,6 +147,9 @@ class RegionService(Servicer, region_pb2_grpc.RegionServiceServicer):
         peer = region_pb2.Peer(country=country, resting=resting, log_size=kept.head.size if kept else 0)
         if kept is not None:
             peer.log_time.CopyFrom(stamp(kept.head.time))
+        offer = self._searcher.offer(country)
+        if offer is not None:
+            peer.offer.CopyFrom(to_offer(offer))
         return peer
 
 
@@ -188,6 +201,7 @@ def asking_region(
             own=OwnGallery(files) if files else None,
         )
         end.callback(searcher.close)
+        searcher.look_at_offers()
         courier = Courier(outbox, lambda search, seconds: searcher.ask(search, seconds=seconds))
         courier.start()
         end.callback(courier.stop)
@@ -257,6 +271,23 @@ def to_gap(gap: Gap) -> region_pb2.Gap:
         kind=region_pb2.GapKind.Value(f"GAP_KIND_{gap.kind}"),
         code=gap.code,
         retry_after_seconds=gap.retry_after,
+    )
+
+
+def to_offer(said: peer_pb2.NodeDescription) -> region_pb2.PeerOffer:
+    """Write what a peer offers. Types of search and their numbers are the same in both contracts."""
+    known = {*types_pb2.SearchType.values()} - {types_pb2.SEARCH_TYPE_UNSPECIFIED}
+    types: Any = sorted({one.search_type for one in said.quotas if one.per_day} & known)
+    return region_pb2.PeerOffer(
+        time=said.create_time,
+        policy_version=said.policy_version,
+        calibration_id=said.calibration_id,
+        extractor_version=said.extractor_version,
+        same_extractor=said.extractor_version == Leader.version,
+        ordinary_seconds=said.ordinary_seconds,
+        urgent_seconds=said.urgent_seconds,
+        search_types=types,
+        max_message_bytes=said.max_message_bytes,
     )
 
 

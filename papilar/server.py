@@ -98,6 +98,7 @@ CODES = MappingProxyType(
         errors.PurposeMissing: _C.INVALID_ARGUMENT,
         errors.AnswerInvalid: _C.UNAVAILABLE,
         errors.LogForked: _C.UNAVAILABLE,
+        errors.NotPermitted: _C.PERMISSION_DENIED,
     }
 )
 """Canonical code of every error class of the project; a test fails on a class without a row."""

@@ -171,6 +171,9 @@ PERMITS: Mapping[str, Permit] = MappingProxyType(
         f"{_REGION}/GetRegionAnswers": Permit(_SEARCHING, Act.CONSULTATION, about_persons=False),
         f"{_REGION}/ListPeers": Permit(_SEARCHING, Act.CONSULTATION, about_persons=False),
         f"{_REGION}/ConfirmCandidate": Permit(_READING, Act.CONFIRMATION, about_persons=False),
+        f"{_REGION}/GetPeerStatistics": Permit(
+            frozenset({Role.SUPERVISOR}), Act.CONSULTATION, about_persons=False
+        ),
     }
 )
 """By full name of the call. Who runs the machine searches nothing with it; who searches deletes nothing."""

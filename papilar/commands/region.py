@@ -22,7 +22,7 @@ from papilar.api.v1 import region_pb2, types_pb2
 from papilar.client import ClientTls
 from papilar.config import DEFAULT_LISTEN
 from papilar.exchange.seal import seal, stamp
-from papilar.exchange.words import to_number
+from papilar.exchange.words import to_number, to_word
 from papilar.files import read_file, read_probe, write_file
 from papilar.identity import Identity
 from papilar.policy import File, LegalBasis, OffenceClass, Purpose, SearchType
@@ -127,7 +127,7 @@ def identify(
         minor=minor,
         adult_present=adult_present,
     )
-    tls = _tls(tls_ca, tls_cert, tls_key, tls_country)
+    tls = tls_of(tls_ca, tls_cert, tls_key, tls_country)
     with RegionClient(node, tls=tls, timeout=timeout, caller=mandate.metadata()) as client:
         code = identify_region(client, request, save=save, as_json=as_json)
     raise typer.Exit(code)
@@ -146,7 +146,7 @@ def answers(
     as_json: JsonFlag = False,
 ) -> None:
     """Fetch what came later. It is erased at the node ten minutes after."""
-    tls = _tls(tls_ca, tls_cert, tls_key, tls_country)
+    tls = tls_of(tls_ca, tls_cert, tls_key, tls_country)
     with RegionClient(node, tls=tls, timeout=timeout) as client:
         found = client.region_answers(request_id).answers
     if as_json:
@@ -198,7 +198,7 @@ def confirm(
         certificate=signed.certificate,
         signature=signed.signature,
     )
-    tls = _tls(tls_ca, tls_cert, tls_key, tls_country)
+    tls = tls_of(tls_ca, tls_cert, tls_key, tls_country)
     with RegionClient(node, tls=tls, timeout=timeout) as client:
         write_file(receipt, client.confirm_candidate(request).receipt)
     out.print(
@@ -217,17 +217,30 @@ def list_peers(
     as_json: JsonFlag = False,
 ) -> None:
     """List the countries that the own node can ask."""
-    tls = _tls(tls_ca, tls_cert, tls_key, tls_country)
+    tls = tls_of(tls_ca, tls_cert, tls_key, tls_country)
     with RegionClient(node, tls=tls, timeout=timeout) as client:
         found = client.peers().peers
     if as_json:
         print_json([message_dict(one) for one in found])
         return
-    table = _table("Peers", "country", "state", "log entries", "signed")
+    columns = ("log entries", "signed", "law", "calibration", "extractor", "answers in s", "types")
+    table = _table("Peers", "country", "state", *columns)
     for one in found:
         signed = f"{one.log_time.ToDatetime():%Y-%m-%d %H:%M:%S}" if one.HasField("log_time") else ""
-        table.add_row(one.country, "does not answer" if one.resting else "", str(one.log_size), signed)
+        state = "does not answer" if one.resting else ""
+        table.add_row(one.country, state, str(one.log_size), signed, *_offered(one))
     out.print(table)
+
+
+def _offered(one: region_pb2.Peer) -> tuple[str, ...]:
+    """Return what a peer has said that it offers, as cells."""
+    if not one.HasField("offer"):
+        return ("",) * 5
+    offer = one.offer
+    extractor = offer.extractor_version + ("" if offer.same_extractor else " (not ours)")
+    types = " ".join(to_word(SearchType, number) for number in offer.search_types)
+    promised = f"{offer.ordinary_seconds}, urgent {offer.urgent_seconds}"
+    return (str(offer.policy_version), escape(offer.calibration_id), escape(extractor), promised, types)
 
 
 # ---- what `papilar identify --region` shares
@@ -338,5 +351,6 @@ def _table(title: str, *columns: str) -> Table:
     return table
 
 
-def _tls(ca: Path | None, certificate: Path | None, key: Path | None, country: str) -> ClientTls | None:
+def tls_of(ca: Path | None, certificate: Path | None, key: Path | None, country: str) -> ClientTls | None:
+    """Return the files that options name, None where they name none."""
     return ClientTls(ca, certificate, key, country) if ca or certificate or key else None

@@ -1,4 +1,7 @@
-"""`papilar stats`: counters of the exchange out of a log, of a month: as a table, as JSON, as a page."""
+"""`papilar stats`: counters of the exchange out of a log, of a month: as a table, as JSON, as a page.
+
+With `--peer` they are held against what the other country has signed. Exit code 3: the two do not agree.
+"""
 
 from collections.abc import Sequence
 from contextlib import closing
@@ -11,11 +14,16 @@ import typer
 from rich import box
 from rich.table import Table
 
+from papilar.api.peer.v1 import peer_pb2, types_pb2
 from papilar.audit.entry import Entry
+from papilar.commands.options import TlsCountry, TokenOption, caller_of
+from papilar.commands.region import NodeOption, TlsCa, TlsCert, TlsKey, tls_of
+from papilar.config import DEFAULT_LISTEN
 from papilar.errors import RequestInvalid
-from papilar.exchange.statistics import entries_of
+from papilar.exchange.statistics import Difference, compare, entries_of, stated_rows
 from papilar.files import write_file
 from papilar.picture.statistics import statistics_page
+from papilar.region_client import RegionClient
 from papilar.show import out, print_json
 from papilar.statistics import (
     Row,
@@ -29,6 +37,7 @@ from papilar.statistics import (
 )
 from papilar.store.log import LogStore
 
+DIFFERENT = 3
 _COLUMNS = ("searches", "with_candidates", "refused", "quota", "unanswered", "confirmed", "rejected")
 
 
@@ -45,6 +54,13 @@ def stats(
         bool, typer.Option("--whole", help="Withhold nothing. For the country itself; not to be passed on.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    peer: Annotated[str, typer.Option(help="Hold our counters against what this country has signed.")] = "",
+    node: NodeOption = DEFAULT_LISTEN,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    tls_country: TlsCountry = "",
+    token_file: TokenOption = None,
 ) -> None:
     """Count a month of the exchange by pair of countries and type of search, out of the log."""
     wanted = months_to(month or months_to(month_of(datetime.now(UTC)), 2)[0], months if page else 1)
@@ -52,6 +68,12 @@ def stats(
         entries = list(entries_of(store, wanted))
     own = country or _own(entries)
     rows = [row for each in wanted for row in count(entries, own, each)]
+    if peer:
+        tls, caller = tls_of(tls_ca, tls_cert, tls_key, tls_country), caller_of(None, token_file)
+        with RegionClient(node, tls=tls, caller=caller) as client:
+            theirs = _theirs(client, peer, wanted[-1])
+        ours = [row for row in rows if row.month == wanted[-1] and {row.asking, row.asked} == {own, peer}]
+        raise typer.Exit(_show_differences(compare(ours, theirs), peer, wanted[-1], as_json=as_json))
     if not whole:
         rows = list(suppress(rows, hides_refusals=() if states_refusals else {own}))
     if page is not None:
@@ -69,6 +91,30 @@ def _own(entries: Sequence[Entry]) -> str:
     if len(found) > 1:
         raise RequestInvalid("the log has entries of several countries", remedy="say whose with --country")
     return next(iter(found), "")
+
+
+def _theirs(client: RegionClient, peer: str, month: str) -> tuple[Row, ...]:
+    """Return what a country has signed of a month; the own node has checked it."""
+    signed = types_pb2.Signed.FromString(client.peer_statistics(peer, month).statistics)
+    return stated_rows(peer_pb2.Statistics.FromString(signed.statement))
+
+
+def _show_differences(found: Sequence[Difference], peer: str, month: str, *, as_json: bool) -> int:
+    """Show where two sides differ, and return the exit code."""
+    if as_json:
+        print_json({"peer": peer, "month": month, "differences": [one._asdict() for one in found]})
+    elif not found:
+        out.print(f"{peer} has signed the same of {month} as our log says", highlight=False)
+    else:
+        table = Table(title=f"Differences with {peer} in {month}", title_justify="left", box=box.SIMPLE_HEAD)
+        for name in ("asking", "asked", "type", "counter", "our log", "theirs"):
+            table.add_column(name)
+        for one in found:
+            theirs = "withheld" if one.theirs is None else str(one.theirs)
+            kind = one.search_type or "unknown"
+            table.add_row(one.asking, one.asked, kind, one.counter.replace("_", " "), str(one.ours), theirs)
+        out.print(table)
+    return DIFFERENT if found else 0
 
 
 def _dict(rows: Sequence[Row], country: str, month: str) -> dict[str, Any]:

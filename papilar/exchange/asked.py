@@ -5,6 +5,7 @@ prints may carry; then the search; then references, log and answer. What is sent
 """
 
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -16,6 +17,7 @@ from matcher.errors import InvalidInput, PapilarError
 from papilar.api.peer.v1 import peer_pb2, types_pb2
 from papilar.audit.entry import Act, Outcome, Sent
 from papilar.audit.log import AuditLog
+from papilar.errors import DeadlinePassed
 from papilar.exchange import references
 from papilar.exchange.approvals import PERSON_DISAGREED
 from papilar.exchange.confirming import confirm
@@ -29,9 +31,9 @@ from papilar.exchange.searching import Findings, search_files
 from papilar.exchange.statistics import KIND, entries_of, to_statement
 from papilar.exchange.tree_heads import exchange_heads
 from papilar.exchange.turns import Once, Places
-from papilar.exchange.words import check_search, policy_request, to_number
+from papilar.exchange.words import check_permitted, check_search, policy_request, to_number
 from papilar.node import MATCHER_VERSION, Node
-from papilar.policy import Direction, File, Law, PolicyRequest, SearchType, Verdict, admit
+from papilar.policy import Action, Direction, File, Law, PolicyRequest, SearchType, Verdict, admit
 from papilar.signing import Signer
 from papilar.statistics import count
 from papilar.store.exchange import ExchangeStore, Name
@@ -54,6 +56,9 @@ class AskedOptions:
         Searches at a time.
     max_message_bytes : int
         Largest message taken.
+    search_seconds : float
+        After which a search ends; what was found until then is the answer, and says that it is not complete.
+        The deadline of a call ends none: the answer is kept for the call that comes again.
     put_off_seconds : float
         How long an answer of quota or of waiting takes. Such answers are logged together, and a country that
         asks on and on soon has as many calls here as it may have, which costs next to nothing.
@@ -64,6 +69,7 @@ class AskedOptions:
     searches: int = 2
     max_message_bytes: int = 32 * 1024 * 1024
     put_off_seconds: float = 1.0
+    search_seconds: float = 300.0
 
 
 class _Asked(NamedTuple):
@@ -143,8 +149,9 @@ class AskedNode:
     # ---- what is offered
 
     def describe(self, peer: str) -> types_pb2.Signed:
-        """Say what the node offers a country: a sealed `NodeDescription`."""
+        """Say what the node offers a country: a sealed `NodeDescription`; `NotPermitted` as the law says."""
         law = self._law()
+        check_permitted(law, Action.DESCRIBE, peer, direction=Direction.INBOUND)
         quotas = {kind: law.quota(peer, kind) for kind in SearchType}
         described = peer_pb2.NodeDescription(
             country=self.country,
@@ -272,8 +279,9 @@ class AskedNode:
                 files=allowed.files,
                 least=asked.law.terms.least_print_quality,
                 limit=min(limit, search.limit),
+                deadline=time.monotonic() + self.options.search_seconds,
             )
-        except InvalidInput as error:
+        except (InvalidInput, DeadlinePassed) as error:
             if not asked.hidden:
                 raise
             return Ended(Outcome.ERROR, error.reason), Findings()
@@ -392,8 +400,12 @@ class AskedNode:
         ------
         RequestInvalid
             No month, one that is not over, or one older than the log is kept.
+        NotPermitted
+            By the law.
         """
-        office, hides = self._office, self._law().terms.hides_denial
+        office, law = self._office, self._law()
+        check_permitted(law, Action.STATISTICS, peer, direction=Direction.INBOUND)
+        hides = law.terms.hides_denial
         rows = count(entries_of(office.log.store, (month,), peer=peer), self.country, month)
         said = to_statement(rows, self.country, peer, month, at=office.clock(), hides_refusals=hides)
         return seal(KIND, said, office.signer)

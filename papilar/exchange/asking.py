@@ -11,9 +11,10 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, Protocol
 
+from enroll.leader import Leader
 from matcher.calibration import shipped
 from matcher.errors import PapilarError
 from papilar.api.peer.v1 import peer_pb2, types_pb2
@@ -23,12 +24,13 @@ from papilar.errors import (
     AnswerInvalid,
     DeadlinePassed,
     NodeError,
+    NodeUnreachable,
     StorageError,
     TooManyCalls,
 )
 from papilar.exchange import diary, witness
 from papilar.exchange.answers import check_answer, keep_peers_head
-from papilar.exchange.calls import Caller, Line, Peer, PeerLine, Question, Reply
+from papilar.exchange.calls import Caller, Gone, Line, Peer, PeerLine, Question, Reply, refused_here
 from papilar.exchange.prints import check_prints
 from papilar.exchange.region import (
     CountryAnswer,
@@ -37,18 +39,23 @@ from papilar.exchange.region import (
     RegionResult,
     RegionSearch,
     merge,
+    not_offered,
     sent_print,
     share_of_rate,
     statement,
 )
 from papilar.exchange.seal import seal, stamp
-from papilar.exchange.words import check_country, check_search, policy_request, to_number
-from papilar.policy import Decision, Direction, Law, Verdict
+from papilar.exchange.statistics import read_statement
+from papilar.exchange.words import check_country, check_permitted, check_search, policy_request, to_number
+from papilar.policy import Action, Decision, Direction, Law, Verdict
 from papilar.signing import Signer
+from papilar.statistics import span
 from papilar.trust import Trust
 
 _MARGIN = 0.05  # seconds of a deadline that are kept to log and hand over the gaps
 _WITNESS_SECONDS = 5.0
+_OFFER_HOLDS = timedelta(days=1)  # until a peer is asked again what it offers
+_OFFER_DOUBTED = timedelta(minutes=10)  # where it did not say, or what it said kept a search from it
 
 _log = logging.getLogger(__name__)
 
@@ -153,6 +160,8 @@ class FederatedSearcher:
         self._caller = Caller(len(self._nodes))
         self._beside = ThreadPoolExecutor(1, thread_name_prefix="witness")
         self._witnessing = threading.Lock()
+        self._offers: dict[str, peer_pb2.NodeDescription] = {}
+        self._looked: dict[str, datetime] = {}
 
     def close(self) -> None:
         """Let what is being proven end, end all other calls, and wait for the threads."""
@@ -171,12 +180,16 @@ class FederatedSearcher:
         """Put what came into one list."""
         return merge(answers, calibration_id=self.calibration_id)
 
-    def search(self, asked: RegionSearch) -> Generator[CountryAnswer, None, None]:
+    def search(
+        self, asked: RegionSearch, *, gone: Gone | None = None
+    ) -> Generator[CountryAnswer, None, None]:
         """Ask the countries, and yield what comes of each as it comes, all within `asked.seconds`.
 
         Parameters
         ----------
         asked : RegionSearch
+        gone : Gone, optional
+            Ends the search at once when it is told; the log then says so of each country still asked.
 
         Yields
         ------
@@ -195,7 +208,7 @@ class FederatedSearcher:
         for gap in plan.gaps:
             yield CountryAnswer(gap.country, gap=gap)
         keep = self.clock() + asked.keep if asked.keep else None
-        with closing(self._ask_all(plan, ends)) as replies:
+        with closing(self._ask_all(plan, ends, gone)) as replies:
             for came in replies:
                 yield self._queued(came, plan.searches[came.country], keep) if came.gap else came
 
@@ -217,6 +230,79 @@ class FederatedSearcher:
         with closing(self._ask_all(plan, time.monotonic() + seconds)) as replies:
             return next(replies)
 
+    # ---- beside searches
+
+    def statistics(self, country: str, month: str, *, seconds: float) -> types_pb2.Signed:
+        """Fetch what a peer says of a month between us, sealed; it has been checked.
+
+        Parameters
+        ----------
+        country : str
+        month : str
+            `2026-11`.
+        seconds : float
+            How long to wait.
+
+        Raises
+        ------
+        RequestInvalid
+            No month; or, as the peer says, one that is not over or too long ago.
+        NotPermitted
+            Our law, or theirs.
+        NodeUnreachable, DeadlinePassed
+            No answer.
+        AnswerInvalid
+            What came does not fit.
+        """
+        span(month)
+        if country not in self.peers:
+            raise NodeUnreachable(f"{country} is no peer of this node", remedy="see papilar region peers")
+        law, now = self._law(self.clock()), self.clock()
+        check_permitted(law, Action.STATISTICS, country, direction=Direction.OUTBOUND)
+        request = peer_pb2.GetStatisticsRequest(month=month)
+        signed = self.peers[country].lines[0].get_statistics(request, timeout=seconds).statistics
+        try:
+            read_statement(signed, self.trust, country=country, peer=self.country, month=month, at=now)
+        except PapilarError as error:
+            raise AnswerInvalid(
+                f"the counters of {country} are refused ({error.reason})", remedy="tell that node's operator"
+            ) from error
+        return signed
+
+    def offer(self, country: str) -> peer_pb2.NodeDescription | None:
+        """Return what a peer offers, as it last said; None where it has not said yet."""
+        return self._offers.get(country)
+
+    def look_at_offers(self) -> None:
+        """Have every peer say what it offers, where it was not asked today; nobody waits for that."""
+        for country in self.peers:
+            self._look_at(country, _OFFER_HOLDS)
+
+    def _look_at(self, country: str, holds: timedelta) -> None:
+        now = self.clock()
+        if now - self._looked.get(country, now - 2 * holds) >= holds:
+            self._looked[country] = now
+            self._beside.submit(self._describe, country, now)
+
+    def _describe(self, country: str, now: datetime) -> None:
+        try:
+            check_permitted(self._law(now), Action.DESCRIBE, country, direction=Direction.OUTBOUND)
+            said = witness.describe(
+                self.peers[country].lines[0],
+                country,
+                country=self.country,
+                trust=self.trust,
+                at=self.clock(),
+                timeout=_WITNESS_SECONDS,
+            )
+        except PapilarError as error:
+            _log.info("%s does not say what it offers: %s", country, error.reason)
+            self._looked[country] = now - _OFFER_HOLDS + _OFFER_DOUBTED
+            return
+        if said.extractor_version != Leader.version:
+            _log.warning("%s has another extractor than we have; see papilar region peers", country)
+        self._offers[country] = said
+
     # ---- before it goes out
 
     def _plan(self, asked: RegionSearch) -> _Plan:
@@ -236,18 +322,30 @@ class FederatedSearcher:
                 gaps.append(Gap(country, GapKind.UNREACHABLE, "NO_SUCH_PEER"))
                 continue
             decision = self._decide(search)
-            if decision.verdict is Verdict.ALLOW:
+            gap = self._hopeless(search, decision)
+            if gap is None:
                 search.files[:] = _numbers(decision)
                 searches[country] = search
                 entries.append((search, decision))
             else:
-                gaps.append(Gap(country, GapKind.NOT_PERMITTED_HERE, decision.code))
-                self.log.append(diary.refused_here(search, decision, gaps[-1], at=now))
+                gaps.append(gap)
+                self.log.append(diary.refused_here(search, decision, gap, at=now))
         for search in searches.values():
             search.target_fpir = share_of_rate(asked.target_fpir, len(searches))
         if entries:
             self.log.append_all([diary.sent_out(search, decision, at=now) for search, decision in entries])
         return _Plan(searches, tuple(gaps))
+
+    def _hopeless(self, search: peer_pb2.Search, decision: Decision) -> Gap | None:
+        """Return why a search is not sent: our law, or what the peer has said that it does not take."""
+        country = search.asked_country
+        if decision.verdict is not Verdict.ALLOW:
+            return Gap(country, GapKind.NOT_PERMITTED_HERE, decision.code)
+        offer = self._offers.get(country)
+        gap = not_offered(search, offer) if offer else None
+        if gap is not None:
+            self._look_at(country, _OFFER_DOUBTED)  # it may have changed its mind; the next search will know
+        return gap
 
     def _decide(self, search: peer_pb2.Search) -> Decision:
         law = self._law(self.clock())
@@ -255,7 +353,9 @@ class FederatedSearcher:
 
     # ---- under way
 
-    def _ask_all(self, plan: _Plan, ends: float) -> Generator[CountryAnswer, None, None]:
+    def _ask_all(
+        self, plan: _Plan, ends: float, gone: Gone | None = None
+    ) -> Generator[CountryAnswer, None, None]:
         """Yield what comes of each statement, checked and logged."""
         first = self.clock()
         questions = [
@@ -264,7 +364,7 @@ class FederatedSearcher:
         ]
         left = dict(plan.searches)
         try:
-            with closing(self._caller.ask(questions, ends=ends)) as replies:
+            with closing(self._caller.ask(questions, ends=ends, gone=gone)) as replies:
                 for reply in replies:
                     search = left.pop(reply.question.peer.country)
                     came = self._came(reply, search, min(first, _stated(search)))
@@ -312,6 +412,7 @@ class FederatedSearcher:
             return CountryAnswer(country, gap=gap, seconds=reply.seconds)
         if not proven:
             self._beside.submit(self._witness, country, head, search.request_id)
+        self._look_at(country, _OFFER_HOLDS)
         return CountryAnswer(country, answer, _gap_in(country, answer), reply.seconds, reply.what)
 
     def _queued(self, came: CountryAnswer, search: peer_pb2.Search, keep: datetime | None) -> CountryAnswer:
@@ -362,7 +463,7 @@ def _gap_in(country: str, answer: peer_pb2.Answer) -> Gap | None:
 
 def _gap_of(country: str, error: PapilarError) -> Gap:
     """Return the gap that an error leaves. Its text may be the peer's, and goes no further."""
-    if isinstance(error, AnswerInvalid):
+    if isinstance(error, AnswerInvalid) or refused_here(error):
         kind = GapKind.INVALID_ANSWER
     elif isinstance(error, DeadlinePassed):
         kind = GapKind.TIMED_OUT

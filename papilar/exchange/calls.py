@@ -18,6 +18,7 @@ from matcher.errors import InvalidInput, PapilarError
 from papilar.api.peer.v1 import peer_pb2, types_pb2
 from papilar.errors import (
     AnswerInvalid,
+    CertificateRefused,
     DeadlinePassed,
     NodeUnreachable,
     RequestRefused,
@@ -72,6 +73,11 @@ class PeerLine(Line, Protocol):
         self, request: peer_pb2.ExchangeHeadsRequest, *, timeout: float
     ) -> peer_pb2.ExchangeHeadsResponse:
         """Exchange tree heads."""
+
+    def get_statistics(
+        self, request: peer_pb2.GetStatisticsRequest, *, timeout: float
+    ) -> peer_pb2.GetStatisticsResponse:
+        """Ask for the counters of a month."""
 
 
 L_co = TypeVar("L_co", bound=Line, covariant=True)
@@ -135,6 +141,32 @@ class Reply(NamedTuple):
     seconds: float
 
 
+class Gone:
+    """Whether whoever asked has gone; told from any thread, and once for all."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._told = False
+        self._heard: list[_Queue] = []
+
+    def __bool__(self) -> bool:
+        return self._told
+
+    def tell(self) -> None:
+        """End at once what is asked on behalf of who has gone."""
+        with self._lock:
+            self._told = True
+            for heard in self._heard:
+                heard.put(None)
+
+    def wake(self, heard: "_Queue") -> None:
+        """Put None into a queue when it is told."""
+        with self._lock:
+            self._heard.append(heard)
+            if self._told:
+                heard.put(None)
+
+
 class Caller:
     """Puts questions to peers; one for all searches of a node.
 
@@ -151,7 +183,9 @@ class Caller:
         """Wait for the threads, whose calls have been cancelled or end with their deadlines."""
         self._pool.shutdown(cancel_futures=True)
 
-    def ask(self, questions: Iterable[Question], *, ends: float) -> Generator[Reply, None, None]:
+    def ask(
+        self, questions: Iterable[Question], *, ends: float, gone: Gone | None = None
+    ) -> Generator[Reply, None, None]:
         """Put questions to peers, and yield how each one ended, in that order, all by the deadline.
 
         Parameters
@@ -160,12 +194,16 @@ class Caller:
         ends : float
             `time.monotonic` instant. What is under way then is cancelled, as it is where the caller closes
             the iterator before its end.
+        gone : Gone, optional
+            Ends the iterator when it is told, in mid-wait too.
         """
-        heard: SimpleQueue[_Heard] = SimpleQueue()
+        heard: _Queue = SimpleQueue()
+        if gone is not None:
+            gone.wake(heard)
         started = time.monotonic()
         legs = [_Leg(question, heard, self._pool, ends) for question in questions]
         try:
-            while legs:
+            while legs and not gone:
                 now = time.monotonic()
                 for leg in legs:
                     leg.tend(now)
@@ -195,12 +233,14 @@ class _Heard:
     what: types_pb2.Signed | PapilarError
 
 
+_Queue = SimpleQueue[_Heard | None]
+"""What listening threads say; None to wake the loop."""
+
+
 class _Leg:
     """A question on its way: its tries, and when it is to be looked at again. Of the loop's thread alone."""
 
-    def __init__(
-        self, question: Question, heard: "SimpleQueue[_Heard]", pool: ThreadPoolExecutor, ends: float
-    ) -> None:
+    def __init__(self, question: Question, heard: "_Queue", pool: ThreadPoolExecutor, ends: float) -> None:
         self.question = question
         self.outcome: types_pb2.Signed | PapilarError | None = None
         self._heard, self._pool, self._ends = heard, pool, ends
@@ -278,16 +318,17 @@ class _Leg:
         self._next = now + _BACK_OFF * 2 ** (self._tries - 1) * random.SystemRandom().uniform(1, 1.5)
 
 
-def _take(heard: "SimpleQueue[_Heard]", seconds: float) -> None:
+def _take(heard: "_Queue", seconds: float) -> None:
     """Wait for the end of a try, and note it."""
     try:
         one = heard.get(timeout=max(0.0, seconds))
     except Empty:
         return
-    one.of.leg.take(one)
+    if one is not None:
+        one.of.leg.take(one)
 
 
-def _listen(attempt: _Try, heard: "SimpleQueue[_Heard]", slots: threading.BoundedSemaphore) -> None:
+def _listen(attempt: _Try, heard: "_Queue", slots: threading.BoundedSemaphore) -> None:
     """Follow a call to its end; only that is told, so that a flood of progress fills no memory."""
     what: types_pb2.Signed | PapilarError
     try:
@@ -312,8 +353,15 @@ def _follow(attempt: _Try) -> types_pb2.Signed:
     raise NodeUnreachable("the peer ended the call without an answer", remedy="ask again later")
 
 
+def refused_here(error: PapilarError) -> bool:
+    """Return whether we do not believe a peer's certificate; where the peer refuses ours, `why` is None."""
+    return isinstance(error, CertificateRefused) and error.why is not None
+
+
 def _passes(error: PapilarError) -> bool:
-    """Return whether an error may be gone at the next try: the peer is down, late or busy."""
+    """Return whether an error may be gone at the next try: the peer is down, late, busy, or not itself."""
     if isinstance(error, AnswerInvalid | InvalidInput):
         return False
-    return isinstance(error, TooManyCalls | DeadlinePassed) or not isinstance(error, RequestRefused)
+    if isinstance(error, TooManyCalls | DeadlinePassed) or refused_here(error):
+        return True
+    return not isinstance(error, RequestRefused)

@@ -31,10 +31,17 @@ class OwnGallery:
         ----------
         search : Search
         deadline : float
-            `time.monotonic` instant; nobody waits for the answer after it.
+            `time.monotonic` instant; what was found until then is the answer, and it is not `complete`.
+
+        Raises
+        ------
+        DeadlinePassed
+            Before all prints were read.
         """
         wanted = frozenset(to_word(File, number) for number in search.files)
-        found = search_files(self._files, search, files=wanted, least=0, limit=search.limit)
+        found = search_files(
+            self._files, search, files=wanted, least=0, limit=search.limit, deadline=deadline
+        )
         # No reference is kept, so none can be used up and none expires.
         given = references.give(found.candidates, self._files, expires=datetime.max.replace(tzinfo=UTC))
         for one in given:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from enroll.image import read_image
 from matcher.codecs import decode, encode
 from papilar.api.peer.v1 import peer_pb2, types_pb2
-from papilar.errors import RequestInvalid
+from papilar.errors import MessageTooLarge, RequestInvalid
 from papilar.exchange.prints import clean_image
 from papilar.exchange.words import to_number
 from papilar.identity import Role
@@ -19,6 +19,7 @@ from papilar.requests import PrintInput
 
 DEFAULT_FPIR = 0.01
 UNITS_PPI = 500.0
+_SEALED_BYTES = 2048  # of certificate and signature around a search; ours have less than 1,000
 _SENT_TEMPLATE = "iso-19794-2:2011"
 
 
@@ -214,6 +215,16 @@ def statement(
         limit=asked.limit,
         prints=prints,
     )
+
+
+def not_offered(search: peer_pb2.Search, offer: peer_pb2.NodeDescription) -> Gap | None:
+    """Return the gap that a search would leave, as far as a peer has said beforehand."""
+    country = search.asked_country
+    if search.search_type not in {quota.search_type for quota in offer.quotas if quota.per_day}:
+        return Gap(country, GapKind.REFUSED, "NOT_OFFERED")
+    if search.ByteSize() + _SEALED_BYTES > offer.max_message_bytes:
+        return Gap(country, GapKind.REFUSED, MessageTooLarge.reason)
+    return None
 
 
 def _number(word: StrEnum) -> Any:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from matcher.codecs import NATIVE, encode
 from papilar.api.peer.v1 import peer_pb2
+from papilar.errors import DeadlinePassed
 from papilar.exchange.prints import print_input
 from papilar.node import Node
 from papilar.policy import File
@@ -59,7 +60,13 @@ class Findings(NamedTuple):
 
 
 def search_files(
-    nodes: Mapping[File, Node], search: peer_pb2.Search, *, files: frozenset[File], least: int, limit: int
+    nodes: Mapping[File, Node],
+    search: peer_pb2.Search,
+    *,
+    files: frozenset[File],
+    least: int,
+    limit: int,
+    deadline: float | None = None,
 ) -> Findings:
     """Search files for whom the prints of a search belong to.
 
@@ -75,13 +82,17 @@ def search_files(
         Least quality of a print.
     limit : int
         Most candidates.
+    deadline : float, optional
+        `time.monotonic` instant; what was found until then is returned, not `complete`.
 
     Raises
     ------
     ImageError, TemplateError
         A print cannot be read; the message names its index.
+    DeadlinePassed
+        Before all prints were read.
     """
-    read = read_prints([print_input(one) for one in search.prints])
+    read = read_prints([print_input(one) for one in search.prints], deadline=deadline)
     prints = tuple(_assessed(one, least) for one in read)
     usable = [place for place, one in enumerate(prints) if one.accepted]
     here = files & nodes.keys()
@@ -93,7 +104,13 @@ def search_files(
     for file, size in sizes.items():
         if size:
             rate = search.target_fpir * size / sum(sizes.values())
-            found = nodes[file].identify(probe, limit=limit, target_fpir=rate, mirrored=False)
+            try:
+                found = nodes[file].identify(
+                    probe, limit=limit, target_fpir=rate, mirrored=False, deadline=deadline
+                )
+            except DeadlinePassed:  # in an earlier file
+                complete = False
+                break
             candidates += [FoundIn(file, _placed(one, usable)) for one in found.candidates]
             complete = complete and not found.failures
             threshold = found.threshold.score if found.threshold else threshold

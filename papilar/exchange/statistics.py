@@ -124,6 +124,11 @@ def read_statement(
         raise CountryMismatch("the statistics are of other countries", remedy="ask the country itself")
     if said.month != month:
         raise RequestInvalid("the statistics are of another month", remedy="ask again")
+    return stated_rows(said)
+
+
+def stated_rows(said: peer_pb2.Statistics) -> tuple[Row, ...]:
+    """Return the rows of a statement; raises `RequestInvalid` where they cannot be."""
     rows = sorted((_stated(said, counter) for counter in said.counters), key=lambda row: row.key)
     if len({row.key for row in rows}) < len(rows):
         raise RequestInvalid("the statistics have one counter twice", remedy="state each type once")

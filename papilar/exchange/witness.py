@@ -1,17 +1,23 @@
-"""Two countries show each other the heads of their logs, so that neither can rewrite its own unseen."""
+"""What two countries show each other beside searches: the heads of their logs, and what each offers.
 
-from datetime import datetime
+Each keeps the other's heads, so that neither can rewrite its own log unseen.
+"""
+
+import re
+from datetime import UTC, datetime
 
 from papilar.api.peer.v1 import peer_pb2
 from papilar.audit import merkle
 from papilar.audit.heads import Forked, Kept, SignedHead, Unproven, keep_head, latest_head, sign_head
 from papilar.audit.log import AuditLog
-from papilar.errors import LogForked
+from papilar.errors import AnswerInvalid, LogForked
 from papilar.exchange.answers import checker, from_head, to_head
 from papilar.exchange.calls import PeerLine
+from papilar.exchange.seal import SKEW, open_sealed
 from papilar.signing import Signer
 from papilar.trust import Trust
 
+_VERSION = "[A-Za-z0-9._+-]{1,64}"  # what is shown to users holds no text of a peer's
 _REMEDY = "tell the supervising authorities of both countries; papilar audit heads shows what was signed"
 
 
@@ -71,6 +77,27 @@ def exchange(
     if isinstance(verdict, Forked | Unproven):
         raise LogForked(f"{peer} does not prove that its log goes on from what it signed", remedy=_REMEDY)
     return verdict
+
+
+def describe(
+    line: PeerLine, peer: str, *, country: str, trust: Trust, at: datetime, timeout: float
+) -> peer_pb2.NodeDescription:
+    """Ask a peer what it offers us; parameters as `exchange`.
+
+    Raises
+    ------
+    AnswerInvalid
+        It describes another node, or for another country, or it is an old description.
+    NodeError, DeadlinePassed, NotPermitted, CertificateRefused, SignatureRefused, IdentityPresent
+        No answer, or one that is none.
+    """
+    signed, empty = line.describe(timeout=timeout).description, peer_pb2.NodeDescription()
+    said, _ = open_sealed("description", signed, empty, trust, country=peer, at=at)
+    versions = said.extractor_version, said.matcher_version, said.calibration_id
+    fits = (said.country, said.peer) == (peer, country) and all(re.fullmatch(_VERSION, v) for v in versions)
+    if not fits or abs(said.create_time.ToDatetime(UTC) - at) > SKEW:
+        raise AnswerInvalid(f"{peer} describes something else", remedy="tell that node's operator")
+    return said
 
 
 def _check_follows(before: SignedHead, after: SignedHead, proof: tuple[bytes, ...], peer: str) -> None:

@@ -11,8 +11,10 @@ from typing import Any, TypeVar
 
 from matcher.calibration import Band
 from papilar.api.peer.v1 import peer_pb2, types_pb2
-from papilar.errors import RequestInvalid
+from papilar.errors import NotPermitted, RequestInvalid
 from papilar.identity import Role, is_country
+from papilar.policy.decision import Verdict
+from papilar.policy.law import Law
 from papilar.policy.request import (
     Action,
     Direction,
@@ -46,7 +48,7 @@ _ALPHABETS: Mapping[str, str] = MappingProxyType(
     {
         "officer": _PSEUDONYM,
         "ordering_officer": f"(?:{_PSEUDONYM})?",
-        "reason": "[A-Z0-9_]{1,32}",
+        "reason": "[A-Z][A-Z0-9_]{0,31}",
         "case_reference": "[A-Z0-9/.-]{1,64}",
         "asking_country": "[A-Z]{3}",
         "asked_country": "[A-Z]{3}",
@@ -130,6 +132,16 @@ def policy_request(search: peer_pb2.Search, *, direction: Direction) -> PolicyRe
         minor=search.minor,
         adult_present=search.adult_present,
     )
+
+
+def check_permitted(law: Law, action: Action, peer: str, *, direction: Direction) -> None:
+    """Ask a law about a call that is about a node, no person; raises `NotPermitted`."""
+    decision = law.decide(PolicyRequest(action=action, direction=direction, peer=peer))
+    if decision.verdict is not Verdict.ALLOW:
+        raise NotPermitted(
+            f"the law of {law.terms.country} does not permit to {action} ({decision.code})",
+            remedy="ask those who make that law",
+        )
 
 
 def check_country(value: str) -> str:

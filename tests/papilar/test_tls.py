@@ -135,7 +135,7 @@ def test_an_expired_certificate_is_not_let_in(address: str, world: Path, trust: 
 def test_a_certificate_from_a_clock_ahead_is_not_let_in(
     address: str, world: Path, trust: Trust, off: timedelta
 ) -> None:
-    pki.renew(world / "HND", world / "HND/node.pem", at=NOW + off)
+    pki.renew(world / "HND", world / "HND/node.pem", at=datetime.now(UTC) + off)
     assert ask_as(address, world, trust, "HND") == ""
 
 

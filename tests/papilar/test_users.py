@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from papilar.api.v1 import enrollment_pb2, matching_pb2
+from papilar.api.v1 import enrollment_pb2, matching_pb2, region_pb2
 from papilar.audit.entry import Act
 from papilar.errors import CallerUnknown, CallNotPermitted, PurposeMissing
 from papilar.identity import Identity, Kind, Role
@@ -31,6 +31,7 @@ MANDATE = Mandate(
     ordering_officer="o12",
 )
 MATCHING, ENROLLMENT = "papilar.api.v1.MatchingService", "papilar.api.v1.EnrollmentService"
+REGION = "papilar.api.v1.RegionService"
 MAY = {
     f"{MATCHING}/GetGallery": set(Role),
     f"{MATCHING}/Verify": {Role.OFFICER, Role.EXAMINER},
@@ -39,6 +40,18 @@ MAY = {
     f"{ENROLLMENT}/EnrollMany": {Role.OFFICER, Role.EXAMINER},
     f"{ENROLLMENT}/GetEncounter": {Role.EXAMINER, Role.SUPERVISOR},
     f"{ENROLLMENT}/DeleteEncounter": {Role.SUPERVISOR},
+    f"{REGION}/IdentifyRegion": {Role.OFFICER, Role.EXAMINER},
+    f"{REGION}/GetRegionAnswers": {Role.OFFICER, Role.EXAMINER},
+    f"{REGION}/ListPeers": {Role.OFFICER, Role.EXAMINER},
+    f"{REGION}/ConfirmCandidate": {Role.EXAMINER, Role.SUPERVISOR},
+    f"{REGION}/GetPeerStatistics": {Role.SUPERVISOR},
+}
+ABOUT_NO_PERSON = {
+    f"{MATCHING}/GetGallery",
+    *(
+        f"{REGION}/{call}"
+        for call in ("GetRegionAnswers", "ListPeers", "ConfirmCandidate", "GetPeerStatistics")
+    ),
 }
 HOSTILE = [
     "",
@@ -166,12 +179,12 @@ class TestPermits:
 
     def test_every_call_of_the_contract_is_in_the_table(self) -> None:
         """And nothing else: a new call is denied until somebody has thought about it."""
-        assert set(PERMITS) == set(MAY) == set(calls(enrollment_pb2, matching_pb2))
+        assert set(PERMITS) == set(MAY) == set(calls(enrollment_pb2, matching_pb2, region_pb2))
 
     def test_without_a_purpose(self) -> None:
-        for method in MAY:
-            if method.endswith("/GetGallery"):
-                assert admit(method, person(Role.ADMINISTRATOR), []).mandate is None
+        for method, roles in MAY.items():
+            if method in ABOUT_NO_PERSON:
+                assert admit(method, person(*roles), []).mandate is None
             else:
                 with pytest.raises(PurposeMissing, match="what for"):
                     admit(method, person(*Role), [])

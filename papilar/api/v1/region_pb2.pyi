@@ -113,7 +113,9 @@ class _GapKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_GapKind.Value
     GAP_KIND_UNSPECIFIED: _GapKind.ValueType  # 0
     """Not stated."""
     GAP_KIND_REFUSED: _GapKind.ValueType  # 1
-    """Its law refuses, or it refuses the request; `code` says why."""
+    """Its law refuses, or it refuses the request; `code` says why. NOT_OFFERED and MESSAGE_TOO_LARGE: it has said
+    beforehand that it does not take such a search, and was sent nothing.
+    """
     GAP_KIND_QUOTA: _GapKind.ValueType  # 2
     """Its quota is used up; `retry_after_seconds` says when there is a new one."""
     GAP_KIND_UNREACHABLE: _GapKind.ValueType  # 3
@@ -125,7 +127,9 @@ class _GapKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_GapKind.Value
     GAP_KIND_NEEDS_HUMAN: _GapKind.ValueType  # 6
     """A person there must agree first."""
     GAP_KIND_INVALID_ANSWER: _GapKind.ValueType  # 7
-    """What it answered does not fit, or is not proven; `code` says what. Nothing of it was used."""
+    """What it answered does not fit, or is not proven, or its certificate is not believed; `code` says what. Nothing of
+    it was used.
+    """
     GAP_KIND_QUEUED: _GapKind.ValueType  # 8
     """The search waits here until it answers, or a person there agrees; see `GetRegionAnswers`."""
 
@@ -135,7 +139,9 @@ class GapKind(_GapKind, metaclass=_GapKindEnumTypeWrapper):
 GAP_KIND_UNSPECIFIED: GapKind.ValueType  # 0
 """Not stated."""
 GAP_KIND_REFUSED: GapKind.ValueType  # 1
-"""Its law refuses, or it refuses the request; `code` says why."""
+"""Its law refuses, or it refuses the request; `code` says why. NOT_OFFERED and MESSAGE_TOO_LARGE: it has said
+beforehand that it does not take such a search, and was sent nothing.
+"""
 GAP_KIND_QUOTA: GapKind.ValueType  # 2
 """Its quota is used up; `retry_after_seconds` says when there is a new one."""
 GAP_KIND_UNREACHABLE: GapKind.ValueType  # 3
@@ -147,7 +153,9 @@ GAP_KIND_NOT_PERMITTED_HERE: GapKind.ValueType  # 5
 GAP_KIND_NEEDS_HUMAN: GapKind.ValueType  # 6
 """A person there must agree first."""
 GAP_KIND_INVALID_ANSWER: GapKind.ValueType  # 7
-"""What it answered does not fit, or is not proven; `code` says what. Nothing of it was used."""
+"""What it answered does not fit, or is not proven, or its certificate is not believed; `code` says what. Nothing of
+it was used.
+"""
 GAP_KIND_QUEUED: GapKind.ValueType  # 8
 """The search waits here until it answers, or a person there agrees; see `GetRegionAnswers`."""
 Global___GapKind: _TypeAlias = GapKind  # noqa: Y015
@@ -603,6 +611,54 @@ class ConfirmCandidateResponse(_message.Message):
 Global___ConfirmCandidateResponse: _TypeAlias = ConfirmCandidateResponse  # noqa: Y015
 
 @_typing.final
+class GetPeerStatisticsRequest(_message.Message):
+    """Asks for another country's counters."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNTRY_FIELD_NUMBER: _builtins.int
+    MONTH_FIELD_NUMBER: _builtins.int
+    country: _builtins.str
+    """Whose."""
+    month: _builtins.str
+    """`2026-11`; one that is over."""
+    def __init__(
+        self,
+        *,
+        country: _builtins.str = ...,
+        month: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["country", b"country", "month", b"month"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetPeerStatisticsRequest: _TypeAlias = GetPeerStatisticsRequest  # noqa: Y015
+
+@_typing.final
+class GetPeerStatisticsResponse(_message.Message):
+    """Another country's counters."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATISTICS_FIELD_NUMBER: _builtins.int
+    statistics: _builtins.bytes
+    """A `papilar.api.peer.v1.Signed` of the kind `statistics`, serialised."""
+    def __init__(
+        self,
+        *,
+        statistics: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["statistics", b"statistics"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetPeerStatisticsResponse: _TypeAlias = GetPeerStatisticsResponse  # noqa: Y015
+
+@_typing.final
 class ListPeersRequest(_message.Message):
     """Asks whom this node can ask."""
 
@@ -653,6 +709,7 @@ class Peer(_message.Message):
     RESTING_FIELD_NUMBER: _builtins.int
     LOG_SIZE_FIELD_NUMBER: _builtins.int
     LOG_TIME_FIELD_NUMBER: _builtins.int
+    OFFER_FIELD_NUMBER: _builtins.int
     country: _builtins.str
     """ISO 3166-1 alpha-3."""
     resting: _builtins.bool
@@ -663,6 +720,10 @@ class Peer(_message.Message):
     def log_time(self) -> _timestamp_pb2.Timestamp:
         """When it signed that."""
 
+    @_builtins.property
+    def offer(self) -> Global___PeerOffer:
+        """What it offers, as it last said; not set where it has not said yet. Asked once a day."""
+
     def __init__(
         self,
         *,
@@ -670,11 +731,70 @@ class Peer(_message.Message):
         resting: _builtins.bool = ...,
         log_size: _builtins.int = ...,
         log_time: _timestamp_pb2.Timestamp | None = ...,
+        offer: Global___PeerOffer | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["log_time", b"log_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["log_time", b"log_time", "offer", b"offer"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["country", b"country", "log_size", b"log_size", "log_time", b"log_time", "resting", b"resting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["country", b"country", "log_size", b"log_size", "log_time", b"log_time", "offer", b"offer", "resting", b"resting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Peer: _TypeAlias = Peer  # noqa: Y015
+
+@_typing.final
+class PeerOffer(_message.Message):
+    """What another country's node says of itself."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIME_FIELD_NUMBER: _builtins.int
+    POLICY_VERSION_FIELD_NUMBER: _builtins.int
+    CALIBRATION_ID_FIELD_NUMBER: _builtins.int
+    EXTRACTOR_VERSION_FIELD_NUMBER: _builtins.int
+    SAME_EXTRACTOR_FIELD_NUMBER: _builtins.int
+    ORDINARY_SECONDS_FIELD_NUMBER: _builtins.int
+    URGENT_SECONDS_FIELD_NUMBER: _builtins.int
+    SEARCH_TYPES_FIELD_NUMBER: _builtins.int
+    MAX_MESSAGE_BYTES_FIELD_NUMBER: _builtins.int
+    policy_version: _builtins.int
+    """Version of its law."""
+    calibration_id: _builtins.str
+    """The calibration of its scores."""
+    extractor_version: _builtins.str
+    """Version of its extractor."""
+    same_extractor: _builtins.bool
+    """True where that is ours, so that both sides read a print alike."""
+    ordinary_seconds: _builtins.int
+    """Seconds within which it answers an ordinary search."""
+    urgent_seconds: _builtins.int
+    """Seconds within which it answers one with `expedite`."""
+    max_message_bytes: _builtins.int
+    """Largest message that it takes, bytes."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When it said so."""
+
+    @_builtins.property
+    def search_types(self) -> _containers.RepeatedScalarFieldContainer[Global___SearchType.ValueType]:
+        """The types of search that it offers us."""
+
+    def __init__(
+        self,
+        *,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        policy_version: _builtins.int = ...,
+        calibration_id: _builtins.str = ...,
+        extractor_version: _builtins.str = ...,
+        same_extractor: _builtins.bool = ...,
+        ordinary_seconds: _builtins.int = ...,
+        urgent_seconds: _builtins.int = ...,
+        search_types: _abc.Iterable[Global___SearchType.ValueType] | None = ...,
+        max_message_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calibration_id", b"calibration_id", "extractor_version", b"extractor_version", "max_message_bytes", b"max_message_bytes", "ordinary_seconds", b"ordinary_seconds", "policy_version", b"policy_version", "same_extractor", b"same_extractor", "search_types", b"search_types", "time", b"time", "urgent_seconds", b"urgent_seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PeerOffer: _TypeAlias = PeerOffer  # noqa: Y015

@@ -50,6 +50,11 @@ class RegionServiceStub:
                 request_serializer=papilar_dot_api_dot_v1_dot_region__pb2.ConfirmCandidateRequest.SerializeToString,
                 response_deserializer=papilar_dot_api_dot_v1_dot_region__pb2.ConfirmCandidateResponse.FromString,
                 _registered_method=True)
+        self.GetPeerStatistics = channel.unary_unary(
+                '/papilar.api.v1.RegionService/GetPeerStatistics',
+                request_serializer=papilar_dot_api_dot_v1_dot_region__pb2.GetPeerStatisticsRequest.SerializeToString,
+                response_deserializer=papilar_dot_api_dot_v1_dot_region__pb2.GetPeerStatisticsResponse.FromString,
+                _registered_method=True)
         self.ListPeers = channel.unary_unary(
                 '/papilar.api.v1.RegionService/ListPeers',
                 request_serializer=papilar_dot_api_dot_v1_dot_region__pb2.ListPeersRequest.SerializeToString,
@@ -85,7 +90,19 @@ class RegionServiceServicer:
 
         Errors, beside those of types.proto:
         PERMISSION_DENIED    SIGNATURE_REFUSED    the conclusion is not signed by an examiner of this country
+        PERMISSION_DENIED    NOT_PERMITTED        the other country's law does not permit it
         NOT_FOUND            REFERENCE_UNKNOWN    the other country knows no such reference: used, expired, never given
+        UNAVAILABLE          NODE_UNREACHABLE     the other country does not answer; repeat the call
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetPeerStatistics(self, request, context):
+        """Fetches what another country says of a month of searches between the two, sealed by it and checked here.
+
+        Errors, beside those of types.proto:
+        PERMISSION_DENIED    NOT_PERMITTED        our law or theirs does not permit it
         UNAVAILABLE          NODE_UNREACHABLE     the other country does not answer; repeat the call
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -116,6 +133,11 @@ def add_RegionServiceServicer_to_server(servicer, server):
                     servicer.ConfirmCandidate,
                     request_deserializer=papilar_dot_api_dot_v1_dot_region__pb2.ConfirmCandidateRequest.FromString,
                     response_serializer=papilar_dot_api_dot_v1_dot_region__pb2.ConfirmCandidateResponse.SerializeToString,
+            ),
+            'GetPeerStatistics': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPeerStatistics,
+                    request_deserializer=papilar_dot_api_dot_v1_dot_region__pb2.GetPeerStatisticsRequest.FromString,
+                    response_serializer=papilar_dot_api_dot_v1_dot_region__pb2.GetPeerStatisticsResponse.SerializeToString,
             ),
             'ListPeers': grpc.unary_unary_rpc_method_handler(
                     servicer.ListPeers,
@@ -205,6 +227,33 @@ class RegionService:
             '/papilar.api.v1.RegionService/ConfirmCandidate',
             papilar_dot_api_dot_v1_dot_region__pb2.ConfirmCandidateRequest.SerializeToString,
             papilar_dot_api_dot_v1_dot_region__pb2.ConfirmCandidateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPeerStatistics(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/papilar.api.v1.RegionService/GetPeerStatistics',
+            papilar_dot_api_dot_v1_dot_region__pb2.GetPeerStatisticsRequest.SerializeToString,
+            papilar_dot_api_dot_v1_dot_region__pb2.GetPeerStatisticsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -56,7 +56,15 @@ class RegionServiceStub:
 
     Errors, beside those of types.proto:
       PERMISSION_DENIED    SIGNATURE_REFUSED    the conclusion is not signed by an examiner of this country
+      PERMISSION_DENIED    NOT_PERMITTED        the other country's law does not permit it
       NOT_FOUND            REFERENCE_UNKNOWN    the other country knows no such reference: used, expired, never given
+      UNAVAILABLE          NODE_UNREACHABLE     the other country does not answer; repeat the call
+    """
+    GetPeerStatistics: _grpc.UnaryUnaryMultiCallable[_region_pb2.GetPeerStatisticsRequest, _region_pb2.GetPeerStatisticsResponse]
+    """Fetches what another country says of a month of searches between the two, sealed by it and checked here.
+
+    Errors, beside those of types.proto:
+      PERMISSION_DENIED    NOT_PERMITTED        our law or theirs does not permit it
       UNAVAILABLE          NODE_UNREACHABLE     the other country does not answer; repeat the call
     """
     ListPeers: _grpc.UnaryUnaryMultiCallable[_region_pb2.ListPeersRequest, _region_pb2.ListPeersResponse]
@@ -83,7 +91,15 @@ class RegionServiceAsyncStub(RegionServiceStub):
 
     Errors, beside those of types.proto:
       PERMISSION_DENIED    SIGNATURE_REFUSED    the conclusion is not signed by an examiner of this country
+      PERMISSION_DENIED    NOT_PERMITTED        the other country's law does not permit it
       NOT_FOUND            REFERENCE_UNKNOWN    the other country knows no such reference: used, expired, never given
+      UNAVAILABLE          NODE_UNREACHABLE     the other country does not answer; repeat the call
+    """
+    GetPeerStatistics: _aio.UnaryUnaryMultiCallable[_region_pb2.GetPeerStatisticsRequest, _region_pb2.GetPeerStatisticsResponse]  # type: ignore[assignment]
+    """Fetches what another country says of a month of searches between the two, sealed by it and checked here.
+
+    Errors, beside those of types.proto:
+      PERMISSION_DENIED    NOT_PERMITTED        our law or theirs does not permit it
       UNAVAILABLE          NODE_UNREACHABLE     the other country does not answer; repeat the call
     """
     ListPeers: _aio.UnaryUnaryMultiCallable[_region_pb2.ListPeersRequest, _region_pb2.ListPeersResponse]  # type: ignore[assignment]
@@ -125,7 +141,21 @@ class RegionServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors, beside those of types.proto:
           PERMISSION_DENIED    SIGNATURE_REFUSED    the conclusion is not signed by an examiner of this country
+          PERMISSION_DENIED    NOT_PERMITTED        the other country's law does not permit it
           NOT_FOUND            REFERENCE_UNKNOWN    the other country knows no such reference: used, expired, never given
+          UNAVAILABLE          NODE_UNREACHABLE     the other country does not answer; repeat the call
+        """
+
+    @_abc_1.abstractmethod
+    def GetPeerStatistics(
+        self,
+        request: _region_pb2.GetPeerStatisticsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_region_pb2.GetPeerStatisticsResponse, _abc.Awaitable[_region_pb2.GetPeerStatisticsResponse]]:
+        """Fetches what another country says of a month of searches between the two, sealed by it and checked here.
+
+        Errors, beside those of types.proto:
+          PERMISSION_DENIED    NOT_PERMITTED        our law or theirs does not permit it
           UNAVAILABLE          NODE_UNREACHABLE     the other country does not answer; repeat the call
         """
 

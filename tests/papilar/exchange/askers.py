@@ -195,6 +195,26 @@ def an_entry() -> Entry:
     )
 
 
+def description(country: str, **changes: Any) -> peer_pb2.NodeDescription:
+    """Return what a node offers, with changes."""
+    quota = peer_pb2.Quota(search_type=types_pb2.SEARCH_TYPE_TP_TP, per_day=10, candidates=5)
+    values: dict[str, Any] = {
+        "country": country,
+        "peer": ASKING,
+        "create_time": stamp(datetime.now(UTC)),
+        "extractor_version": "e-1",
+        "matcher_version": "m-1",
+        "calibration_id": "cal-1",
+        "policy_version": 5,
+        "policy_sha256": bytes(32),
+        "max_message_bytes": 1 << 20,
+        "quotas": [quota],
+        "ordinary_seconds": 30,
+        "urgent_seconds": 5,
+    }
+    return peer_pb2.NodeDescription(**values | changes)
+
+
 def progress(search: peer_pb2.Search) -> peer_pb2.SearchResponse:
     step = peer_pb2.Progress.STEP_SEARCHING
     return peer_pb2.SearchResponse(progress=peer_pb2.Progress(request_id=search.request_id, step=step))

@@ -1,5 +1,6 @@
 """Two real sides over mutual TLS: Honduras asks, El Salvador answers, an examiner concludes."""
 
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from askers import asked, open_log
-from countries import IMAGED, NEVER, PERMIT, PERSON, SEED, STRANGER, Answering, iso, law
+from countries import IMAGED, NEVER, PERMIT, PERSON, SEED, STRANGER, Answering, Asking, iso, law
 from nodes import picture
 
 from matcher.template import Finger
@@ -18,7 +19,7 @@ from papilar.audit.entry import Act, Outcome, Side
 from papilar.audit.heads import kept_heads
 from papilar.audit.log import AuditLog
 from papilar.config import Peer, Region
-from papilar.errors import ReferenceUnknown
+from papilar.errors import DeadlinePassed, ReferenceUnknown
 from papilar.exchange.asking import FederatedSearcher
 from papilar.exchange.conclusions import hand_on
 from papilar.exchange.outbox import Outbox
@@ -29,7 +30,7 @@ from papilar.node import Node
 from papilar.peer_client import open_peer
 from papilar.policy import Bundle, File, Law, LawText, OffenceClass, Purpose, install
 from papilar.region_server import asking_region
-from papilar.requests import PrintInput
+from papilar.requests import Description, PrintInput
 from papilar.signing import Signer
 from papilar.store.log import LogStore
 from papilar.store.outbox import OutboxStore
@@ -164,6 +165,28 @@ def test_our_own_gallery_is_one_of_the_nodes(asking: Make, gallery: Node) -> Non
     ours = next(one.candidate for one in result.candidates if one.country == "HND")
     assert ours.reference == f"person-{SEED}"
     assert not ours.HasField("expire_time")
+
+
+def test_our_own_gallery_keeps_the_deadline(
+    asking: Make, gallery: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is not searched in time is said to be missing; nothing is found that was not compared."""
+    searcher, describe = asking(own=OwnGallery({File.CRIMINAL: gallery})), gallery.describe
+
+    def slowly() -> Description:
+        time.sleep(0.6)
+        return describe()
+
+    monkeypatch.setattr(gallery, "describe", slowly)
+    search = peer_pb2.Search.FromString(Asking(Path(), "SLV", asked="HND").statement().SerializeToString())
+    own = OwnGallery({File.CRIMINAL: gallery})
+    late = own(search, deadline=time.monotonic() + 0.4)
+    assert (list(late.candidates), late.complete, late.outcome) == ([], False, peer_pb2.OUTCOME_NO_HIT)
+    assert own(search, deadline=time.monotonic() + 5).complete
+    result = searcher.collect(a_search(countries=("HND",), seconds=0.5))
+    assert not result.complete
+    with pytest.raises(DeadlinePassed):
+        own(search, deadline=time.monotonic() - 1)
 
 
 def test_an_examiner_concludes_once(asking: Make, world: Path) -> None:

@@ -1,17 +1,19 @@
 """Searches in the region as a node's own users ask for them: the service, the command, the conclusion."""
 
 import json
+import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import grpc
 import pytest
-from askers import ASKING, Region, ScriptedPeer, answering, hanging, png, refusing, signer, world
+from askers import ASKING, Region, ScriptedPeer, answering, description, hanging, png, refusing, signer, world
 from grpc_status import rpc_status
 from trials import DAY, user
 from typer.testing import CliRunner
@@ -23,8 +25,16 @@ from papilar.api.v1 import region_pb2, region_pb2_grpc
 from papilar.audit.entry import Act, Outcome
 from papilar.client import ClientTls
 from papilar.commands.region import app, region_request
+from papilar.commands.stats import app as stats_app
 from papilar.config import NodeConfig, Tls, Users, load_config
-from papilar.errors import ConfigInvalid, NodeError, PurposeMissing, ReferenceUnknown, RequestInvalid
+from papilar.errors import (
+    CallNotPermitted,
+    ConfigInvalid,
+    NodeError,
+    PurposeMissing,
+    ReferenceUnknown,
+    RequestInvalid,
+)
 from papilar.exchange.outbox import Outbox
 from papilar.exchange.seal import seal, stamp
 from papilar.policy import File, SearchType
@@ -49,12 +59,13 @@ SAID = [
     *("--offence-class", "serious", "--case", "2026/SS-114", "--ordering-officer", "o12"),
 ]
 PREFIX = "papilar.api.v1.RegionService"
+USERS = {"e7": "examiner+officer", "e8": "examiner", "o3": "officer", "s1": "supervisor"}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = world(tmp_path_factory.mktemp("world"))
-    for name, roles in (("e7", "examiner+officer"), ("e8", "examiner"), ("o3", "officer")):
+    for name, roles in USERS.items():
         user(folder / ASKING, name, roles, at=datetime.now(UTC) - DAY)
     return folder
 
@@ -217,6 +228,82 @@ def test_peers_are_listed(region: Region, serve: Serve) -> None:
         gtm, hnd = client.peers().peers
     assert (hnd.country, hnd.log_size, hnd.resting) == ("HND", 1, False)
     assert (gtm.country, gtm.log_size) == ("GTM", 0)
+
+
+def test_who_hangs_up_ends_the_calls_to_the_peers(region: Region, serve: Serve) -> None:
+    peer = region.peer("HND", hanging)
+    client = serve(peer).client(timeout=30)
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(list, client.identify_region(request()))
+        assert soon(lambda: peer.asked)
+        client.close()
+        with pytest.raises(Exception, match=r"."):
+            reading.result(timeout=5)
+    assert peer.free.wait(2), "the peer is told at once, not at the deadline"
+    assert soon(lambda: [e for e in region.entries() if e.code == "CALLER_GONE"])
+
+
+def soon(true: Callable[[], Any]) -> Any:
+    """Return what a condition gives within two seconds."""
+    for _ in range(200):
+        if found := true():
+            return found
+        time.sleep(0.01)
+    return true()
+
+
+# ---- what a peer says of itself
+
+
+class Telling(ScriptedPeer):
+    """Describes itself, and says what it counted; `counts` may be changed."""
+
+    counts: Mapping[str, int] = MappingProxyType({})
+
+    def DescribeNode(self, request: peer_pb2.DescribeNodeRequest, context: Any) -> Any:  # noqa: N802
+        said = description(self.country)
+        return peer_pb2.DescribeNodeResponse(description=seal("description", said, self.signer))
+
+    def GetStatistics(self, request: peer_pb2.GetStatisticsRequest, context: Any) -> Any:  # noqa: N802
+        type_, counts = types_pb2.SEARCH_TYPE_TP_TP, {"confirmed": 0, "rejected": 0, **self.counts}
+        counter = peer_pb2.Counter(search_type=type_, asked_by_peer=True, **counts)
+        values: dict[str, Any] = {"country": self.country, "peer": ASKING, "month": request.month}
+        said = peer_pb2.Statistics(**values, create_time=stamp(datetime.now(UTC)), counters=[counter])
+        return peer_pb2.GetStatisticsResponse(statistics=seal("statistics", said, self.signer))
+
+
+def test_peers_are_listed_with_what_they_offer(region: Region, serve: Serve) -> None:
+    region.scripted.append(Telling(region.folder, "HND", answering()))
+    served = serve(region.scripted[0])
+    served.searcher.look_at_offers()
+    served.searcher._beside.submit(lambda: None).result()
+    with served.client() as client:
+        offer = client.peers().peers[0].offer
+    assert (offer.policy_version, offer.calibration_id, offer.ordinary_seconds) == (5, "cal-1", 30)
+    assert list(offer.search_types) == [region_pb2.SEARCH_TYPE_TP_TP]
+    assert not offer.same_extractor
+    code, shown = run("peers", *served.options(), "--json")
+    assert code == 0
+    assert json.loads(shown)[0]["offer"]["urgent_seconds"] == 5
+    assert run("peers", *served.options())[0] == 0
+
+
+@pytest.mark.parametrize(("counts", "code"), [({}, 0), ({"searches": 7}, 3)])
+def test_two_sides_of_the_same_month(region: Region, serve: Serve, counts: dict[str, int], code: int) -> None:
+    region.scripted.append(peer := Telling(region.folder, "HND", answering(7.0)))
+    peer.counts, served = counts, serve(peer)
+    with served.client() as client:
+        list(client.identify_region(request()))
+        with pytest.raises(CallNotPermitted):
+            client.peer_statistics("HND", f"{datetime.now(UTC):%Y-%m}")
+    what = [str(region_folder(region)), "--month", f"{datetime.now(UTC):%Y-%m}", "--country", ASKING]
+    asks = [*what, "--peer", "HND", *served.options("s1")]
+    done = CliRunner().invoke(stats_app, asks)
+    assert done.exit_code == code, done.output
+    said = json.loads(CliRunner().invoke(stats_app, [*asks, "--json"]).stdout)["differences"]
+    assert [(one["counter"], one["ours"], one["theirs"]) for one in said] == [
+        ("searches", 1, 7) for _ in counts
+    ]
 
 
 # ---- conclusions

@@ -313,7 +313,7 @@ class Search(_message.Message):
     purpose: _types_pb2.Purpose.ValueType
     """What for."""
     reason: _builtins.str
-    """Reason in the code of the asking country: 1 to 32 of `A-Z`, `0-9` and the underscore."""
+    """Reason in the code of the asking country: 1 to 32 of `A-Z`, `0-9` and the underscore, a letter first."""
     offence_class: _types_pb2.OffenceClass.ValueType
     """How grave the offence is."""
     legal_basis: _types_pb2.LegalBasis.ValueType
@@ -521,7 +521,7 @@ class Answer(_message.Message):
     calibration_id: _builtins.str
     """The calibration of all scores here."""
     padding: _builtins.bytes
-    """Zero bytes, so that every answer has a size that says nothing of its content."""
+    """Zero bytes, so that the size of an answer says nothing of its content. Answers with QUOTA or NEEDS_HUMAN have none."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was signed."""
@@ -1015,7 +1015,9 @@ Global___Statistics: _TypeAlias = Statistics  # noqa: Y015
 
 @_typing.final
 class Counter(_message.Message):
-    """Searches of one type in one direction. A count from 1 to 4 is suppressed: it is not set."""
+    """Searches of one type in one direction. A count from 1 to 4 is not set, nor one that would let it be computed, nor
+    refusals that a law hides.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

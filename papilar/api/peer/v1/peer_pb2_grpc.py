@@ -78,7 +78,8 @@ class PeerServiceServicer:
         at once. A caller that loses the stream calls again with the same bytes, or signs the same content anew.
 
         A refusal under the law is an answer. Where the law of the asked country hides refusals, it answers with NO_HIT, at
-        the same size and after a time as a search takes.
+        the same size and after a time as a search takes. Under such a law every NO_HIT has `complete` false, and no `files`,
+        `threshold` or `prints`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

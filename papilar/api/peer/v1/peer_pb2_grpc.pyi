@@ -52,7 +52,8 @@ class PeerServiceStub:
     at once. A caller that loses the stream calls again with the same bytes, or signs the same content anew.
 
     A refusal under the law is an answer. Where the law of the asked country hides refusals, it answers with NO_HIT, at
-    the same size and after a time as a search takes.
+    the same size and after a time as a search takes. Under such a law every NO_HIT has `complete` false, and no `files`,
+    `threshold` or `prints`.
     """
     Confirm: _grpc.UnaryUnaryMultiCallable[_peer_pb2.ConfirmRequest, _peer_pb2.ConfirmResponse]
     """Takes an examiner's conclusion on a candidate, and uses its reference up."""
@@ -73,7 +74,8 @@ class PeerServiceAsyncStub(PeerServiceStub):
     at once. A caller that loses the stream calls again with the same bytes, or signs the same content anew.
 
     A refusal under the law is an answer. Where the law of the asked country hides refusals, it answers with NO_HIT, at
-    the same size and after a time as a search takes.
+    the same size and after a time as a search takes. Under such a law every NO_HIT has `complete` false, and no `files`,
+    `threshold` or `prints`.
     """
     Confirm: _aio.UnaryUnaryMultiCallable[_peer_pb2.ConfirmRequest, _peer_pb2.ConfirmResponse]  # type: ignore[assignment]
     """Takes an examiner's conclusion on a candidate, and uses its reference up."""
@@ -103,7 +105,8 @@ class PeerServiceServicer(metaclass=_abc_1.ABCMeta):
         at once. A caller that loses the stream calls again with the same bytes, or signs the same content anew.
 
         A refusal under the law is an answer. Where the law of the asked country hides refusals, it answers with NO_HIT, at
-        the same size and after a time as a search takes.
+        the same size and after a time as a search takes. Under such a law every NO_HIT has `complete` false, and no `files`,
+        `threshold` or `prints`.
         """
 
     @_abc_1.abstractmethod

@@ -41,11 +41,13 @@ on both sides. What is not even a request ends with a canonical status; its goog
   UNAUTHENTICATED      CERTIFICATE_REFUSED  unknown authority, expired, revoked, or not the name of a node
   PERMISSION_DENIED    COUNTRY_MISMATCH     the statement names another country than the certificate
   PERMISSION_DENIED    SIGNATURE_REFUSED    the signature does not fit the bytes, the kind or the signer
+  PERMISSION_DENIED    NOT_PERMITTED        the law of the asked country does not permit this call. Never of Search,
+                                            where a refusal is an answer
   INVALID_ARGUMENT     REQUEST_INVALID      a field outside what its comment states
   INVALID_ARGUMENT     IDENTITY_PRESENT     see above
   INVALID_ARGUMENT     IMAGE_*, RESOLUTION_*, TEMPLATE_*   a print cannot be read; the message names its index
   FAILED_PRECONDITION  CLOCK_SKEW           see above
-  ALREADY_EXISTS       REQUEST_CONFLICT     see above
+  ALREADY_EXISTS       REQUEST_CONFLICT     see above; also where the answer has been erased since
   NOT_FOUND            REFERENCE_UNKNOWN    no such reference, used, expired, or given to another country: not told which
   RESOURCE_EXHAUSTED   MESSAGE_TOO_LARGE    the message exceeds `NodeDescription.max_message_bytes`
   RESOURCE_EXHAUSTED   TOO_MANY_CALLS       more calls at a time than the node serves one country; try again later
@@ -368,7 +370,7 @@ class Print(_message.Message):
     ppi: _builtins.float
     """Resolution of `image`, pixels per inch; stated always, whatever the file says."""
     image: _builtins.bytes
-    """PNG with the chunks IHDR, PLTE, IDAT, IEND, pHYs, gAMA and sBIT alone, or WSQ without comments."""
+    """PNG, not interlaced, with the chunks IHDR, PLTE, IDAT, IEND, pHYs, gAMA and sBIT alone, or WSQ without comments."""
     template: _builtins.bytes
     """Template of ISO/IEC 19794-2:2005 or :2011, of one finger, without extended data."""
     def __init__(
