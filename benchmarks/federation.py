@@ -8,7 +8,7 @@ who asks shares it with them: so every figure is a ratio within one run.
 import signal
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,6 +26,7 @@ from papilar.api.peer.v1 import peer_pb2, types_pb2
 from papilar.audit.entry import Act, Outcome, Side
 from papilar.peer_client import PeerChannel
 from papilar.policy import Law, OffenceClass
+from papilar.requests import PrintInput
 
 FILE = "federation.json"
 """Name of the figures in the results folder."""
@@ -37,7 +38,7 @@ Floats = NDArray[np.float64]
 
 
 class Counts(NamedTuple):
-    """How often each thing is done."""
+    """How often each thing is done, and for how long at least a country that hangs is waited for."""
 
     searches: int = 30  # in the region
     alone: int = 10  # of each node by itself, between them
@@ -46,6 +47,7 @@ class Counts(NamedTuple):
     decisions: int = 20_000
     blocks: int = 8  # of searches without and with a country that asks on, in turn
     each: int = 2  # searches of a block
+    least_deadline: float = 4.0  # seconds, where a country hangs
 
 
 class Interval(NamedTuple):
@@ -90,24 +92,26 @@ def run(out: Path, *, fingers: int, counts: Counts = Counts(), seed: int = 0, tr
         n: trial.gallery(out / f"gallery-{seed}-{n}", n, out / "prints", seed=seed, track=track)
         for n in sorted(set(sizes.values()))
     }
+    figures: dict[str, Any] = {"fingers": sizes, "policy": decisions(counts, seed=seed)}
     with TemporaryDirectory(dir=out) as name:
         folder = Path(name)
         addresses = trial.countries(folder, {country: made[n] for country, n in sizes.items()})
         with trial.serving(folder, addresses) as nodes:
-            region = Region(folder, addresses, nodes, probes[0].read_bytes(), probes[-1].read_bytes())
-            together, alone = region_searches(region, counts, seed=seed, track=track)
-            figures = {
-                "fingers": sizes,
-                "region": together,
-                "gaps": gaps(region, counts, deadline=max(4.0, 2.5 * alone), track=track),
-                "hidden": {c: hidden(region, c, counts, seed=seed, track=track) for c in HIDING},
-                "quota": quota(region, counts, seed=seed, track=track),
-            }
-    figures["policy"] = decisions(counts, seed=seed)
-    write_atomic(
-        out / FILE, dumps({"figures": figures, "counts": counts._asdict(), "environment": environment()})
-    )
+            prints = (PrintInput(image=path.read_bytes()) for path in (probes[0], probes[-1]))
+            for part in _parts(Region(folder, addresses, nodes, *prints), counts, seed=seed, track=track):
+                figures |= part
+                about = {"counts": counts._asdict(), "environment": environment()}
+                write_atomic(out / FILE, dumps({"figures": figures, **about}))
     return figures
+
+
+def _parts(region: Region, counts: Counts, *, seed: int, track: Track) -> Iterator[dict[str, Any]]:
+    """Yield the figures as they come: a run takes a quarter of an hour."""
+    together, alone = region_searches(region, counts, seed=seed, track=track)
+    yield {"region": together}
+    yield {"gaps": gaps(region, counts, deadline=max(counts.least_deadline, 2.5 * alone), track=track)}
+    yield {"hidden": {c: hidden(region, c, counts, seed=seed, track=track) for c in HIDING}}
+    yield {"quota": quota(region, counts, seed=seed, track=track)}
 
 
 # ---- a search in the region
@@ -138,7 +142,7 @@ def region_searches(
 
 
 def _found(asked: Asked, countries: Sequence[str]) -> Asked:
-    """Return a search in which every country has found the mate; any other is no measurement."""
+    """Return a search in which every country has a candidate; any other is no measurement."""
     whole = asked.answers.keys() == set(countries) and not asked.gaps
     if not (whole and all(one.complete and one.candidates for one in asked.answers.values())):
         raise InvalidInput(f"a search in the region was not whole: {dict(asked.gaps)}", remedy="see the logs")
@@ -284,7 +288,8 @@ def quota(region: Region, counts: Counts, *, seed: int, track: Track) -> dict[st
     alone: list[float] = []
     beside: list[float] = []
     busy = 0.0
-    with flooding(region) as flood, line_to(region, REFUSING, ANSWERING) as (line, search):
+    with line_to(region, REFUSING, ANSWERING) as (line, search), flooding(region) as flood:
+        _timed(line, search(region.mate))  # connects
         flood.wait_until_asking()
         before = flood.tally()
         for _ in track(range(counts.blocks), "quota", counts.blocks):

@@ -16,9 +16,13 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from benchmarks import federation_nodes as trial
 from benchmarks.federation_nodes import ANSWERING, ASKING, Address
+from matcher.codecs import NATIVE, encode
 from matcher.errors import InvalidInput, PapilarError
+from matcher.template import Finger
 from papilar import translate
 from papilar.api.peer.v1 import peer_pb2, types_pb2
 from papilar.api.v1 import region_pb2
@@ -56,8 +60,8 @@ class Region:
     folder: Path
     addresses: Mapping[str, Address]
     nodes: Mapping[str, Any]
-    mate: bytes
-    stranger: bytes
+    mate: PrintInput
+    stranger: PrintInput
 
     def entries(self, country: str) -> list[Entry]:
         """Return a country's log."""
@@ -96,11 +100,11 @@ def asking(region: Region, offence: OffenceClass, *, timeout: float = PATIENCE) 
         yield client
 
 
-def ask(client: RegionClient, image: bytes, countries: Sequence[str]) -> Asked:
-    """Search an image in some countries, and note what came when."""
+def ask(client: RegionClient, probe: PrintInput, countries: Sequence[str]) -> Asked:
+    """Search a print in some countries, and note what came when."""
     request = region_pb2.IdentifyRegionRequest(
         request_id=str(uuid.uuid4()),
-        probe=[translate.to_print(PrintInput(image=image))],
+        probe=[translate.to_print(probe)],
         search_type=region_pb2.SEARCH_TYPE_TP_TP,
         files=[region_pb2.FILE_CRIMINAL],
         countries=countries,
@@ -138,10 +142,10 @@ def _channel(folder: Path, country: str, asked: str, address: str) -> Iterator[P
 def _searcher(folder: Path, country: str, asked: str) -> Search:
     signer = Signer.load(folder / country / "seal.pem", folder / country / "seal.key")
 
-    def search(image: bytes, offence: OffenceClass = OffenceClass.SERIOUS) -> types_pb2.Signed:
+    def search(one: PrintInput, offence: OffenceClass = OffenceClass.SERIOUS) -> types_pb2.Signed:
         given = RegionSearch(
             request_id=str(uuid.uuid4()),
-            prints=(PrintInput(image=image),),
+            prints=(one,),
             purpose=Purpose.CRIMINAL_INVESTIGATION,
             offence_class=offence,
             legal_basis=LegalBasis.TREATY,
@@ -152,8 +156,7 @@ def _searcher(folder: Path, country: str, asked: str) -> Search:
             reason="MEASUREMENT",
             case_reference=f"{country}-2026/1",
         )
-        prints = [sent_print(one) for one in given.prints]
-        said = statement(given, asking=country, country=asked, prints=prints)
+        said = statement(given, asking=country, country=asked, prints=[sent_print(one)])
         said.create_time.CopyFrom(stamp(datetime.now(UTC)))
         return seal("search", said, signer)
 
@@ -197,7 +200,7 @@ def flooding(region: Region) -> Iterator[Flood]:
     """Run a country that asks SLV on and on, in a process of its own, until the block ends."""
     context = multiprocessing.get_context("spawn")
     counts = RawArray(c_int64, 3)
-    given = (region.folder, region.addresses[ANSWERING].peers, region.mate, counts)
+    given = (region.folder, region.addresses[ANSWERING].peers, counts)
     process = context.Process(target=_ask_on, args=given, daemon=True)
     process.start()
     try:
@@ -207,11 +210,13 @@ def flooding(region: Region) -> Iterator[Flood]:
         process.join()
 
 
-def _ask_on(folder: Path, address: str, image: bytes, counts: Any) -> None:
-    """Be a country without a quota: ask 200 times a second, and count what comes."""
+def _ask_on(folder: Path, address: str, counts: Any) -> None:
+    """Be a country without a quota: ask with a template 200 times a second, and count what comes."""
     with _channel(folder, trial.HANGING, ANSWERING, address) as line, ThreadPoolExecutor(40) as pool:
         search = _searcher(folder, trial.HANGING, ANSWERING)
-        requests = [peer_pb2.SearchRequest(search=search(image)) for _ in range(50)]
+        made = trial.load_template(np.random.default_rng(0), Finger.UNKNOWN)
+        one = PrintInput(template=encode(made, NATIVE))
+        requests = [peer_pb2.SearchRequest(search=search(one)) for _ in range(50)]
         lock, due, number = Lock(), time.monotonic(), 0
 
         def ask(request: peer_pb2.SearchRequest) -> None:

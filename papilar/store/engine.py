@@ -4,7 +4,7 @@ import errno
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -102,8 +102,13 @@ def place_of(url: URL) -> str:
 
 
 def make_private(file: Path) -> None:
-    """Make an empty file that only its owner can read; SQLite gives its log the same rights."""
-    os.close(os.open(file, os.O_CREAT | os.O_CLOEXEC, 0o600))
+    """Make an empty file that only its owner can read; SQLite gives its log the same rights.
+
+    One that is there is not opened: to close it again would end the locks that this process has on it, and
+    the next process that closes the data base would take itself for the last and delete SQLite's log.
+    """
+    with suppress(FileExistsError):
+        os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
 def open_engine(url: URL) -> Engine:

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -339,3 +339,20 @@ def test_batches_of_any_size_give_the_same_tree(sizes: list[int]) -> None:
         ]
         assert sound(log)
         log.store.close()
+
+
+def test_who_reads_beside_a_node_takes_nothing_from_it(tmp_path: Path) -> None:
+    """A node opens the file several times; another process that reads it must not end as its last user."""
+    with closing(LogStore.open(tmp_path, create=True)) as rows, closing(LogStore.open(tmp_path, create=True)):
+        log = AuditLog(rows)
+        log.append(an_entry())
+        code = (
+            "import sys; from papilar.audit.log import AuditLog; from papilar.store.log import LogStore\n"
+            "store = LogStore.open(sys.argv[1]); print(AuditLog(store).head().size); store.close()"
+        )
+        for size in (1, 2, 3):
+            said = subprocess.run(
+                [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
+            )
+            assert int(said.stdout) == size
+            log.append(an_entry())
