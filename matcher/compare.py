@@ -107,8 +107,8 @@ class Waves(NamedTuple):
     prior: float = 5.0
     """Weight of places of middling agreement added to all: where little is in common, ridges say little."""
     opposed: float = -0.25
-    """Agreement before any shift below which one print is taken to show its ridges white. Of the prints of
-    FVC2002 and FVC2004 DB1-4_B, 1 in 20 strangers is below -0.10 and half of the inverted mates below -0.41."""
+    """Agreement before any shift below which one print is taken to show its ridges white. Of FVC2002 and
+    FVC2004 DB1-4_B, 1 in 20 strangers is below -0.10, half of the inverted mates below -0.41."""
     opposed_prior: float = 60.0
     """Weight of cells that do not agree either way, added to that: where little is in common, chance opposes
     some. Of 216 inverted mates 19 in 20 have more than 56 in common, half more than 146."""
