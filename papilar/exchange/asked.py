@@ -298,7 +298,7 @@ class AskedNode:
         self, asked: _Asked, ended: Ended, findings: Findings, expires: datetime
     ) -> types_pb2.Signed:
         """Answer a search that was done, or that must look so."""
-        given = references.give(findings.candidates, self._files, expires=expires)
+        given = references.give(findings.candidates, self._files, expires=expires, request=asked.request)
         if ended.subjects and not given:  # deleted since they were found
             ended = Ended(Outcome.NO_HIT, ended.code)
         elif given:
@@ -389,9 +389,11 @@ class AskedNode:
             The confirmation_id came with other content.
         ReferenceUnknown
             Never given, used, expired or given to another: the log says which, the peer is not told.
+        NotPermitted
+            The law does not let this examiner conclude on what was found so; the reference stays.
         StorageUnavailable
         """
-        return confirm(self._office, signed, peer)
+        return confirm(self._office, self._law(), signed, peer)
 
     def statistics(self, month: str, peer: str) -> types_pb2.Signed:
         """Say what our log counts of a month with a country: a sealed `Statistics`.

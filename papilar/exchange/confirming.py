@@ -1,21 +1,23 @@
 """The asked side of a confirmation: an examiner's conclusion uses a reference up, and gets a receipt."""
 
+import json
 import re
 from datetime import datetime
 
 from papilar.api.peer.v1 import peer_pb2, types_pb2
-from papilar.errors import ReferenceUnknown, RequestInvalid, SignatureRefused
+from papilar.errors import NotPermitted, ReferenceUnknown, RequestInvalid, SignatureRefused
 from papilar.exchange import references
 from papilar.exchange.office import Office, repeated
 from papilar.exchange.seal import Opened, check_time, content_hash, open_sealed, seal, stamp
 from papilar.exchange.words import canonical_uuid_only
 from papilar.identity import Kind, Role
+from papilar.policy import Action, Law, PolicyRequest, Verdict
 from papilar.store.exchange import Name, ReferenceState
 
 _SHA256_BYTES = 32
 
 
-def confirm(office: Office, signed: types_pb2.Signed, peer: str) -> types_pb2.Signed:
+def confirm(office: Office, law: Law, signed: types_pb2.Signed, peer: str) -> types_pb2.Signed:
     """Take a conclusion; see `papilar.exchange.asked.AskedNode.confirm`."""
     now = office.clock()
     empty = peer_pb2.Confirmation()
@@ -34,6 +36,8 @@ def confirm(office: Office, signed: types_pb2.Signed, peer: str) -> types_pb2.Si
             receipt = repeated(known)
             if receipt is not None:
                 return types_pb2.Signed.FromString(receipt)
+            if known is None:
+                _check_permitted(office, law, said, opened)
             # A conclusion that is kept without its receipt: the node ended in between. Its entry comes now.
             subject = office.store.taken(name) if known else _take(office, said, name, signed, opened, now)
             return _receipt(office, said, name, opened, subject)
@@ -52,6 +56,23 @@ def _check(said: peer_pb2.Confirmation) -> None:
     wrong = [field for field, fit in fits.items() if not fit]
     if wrong:
         raise RequestInvalid(f"{wrong[0]} is not as the contract states", remedy="see its comment")
+
+
+def _check_permitted(office: Office, law: Law, said: peer_pb2.Confirmation, opened: Opened) -> None:
+    """Ask the law about a conclusion on what was found under it; raises `NotPermitted`.
+
+    A reference that the country does not have is left to `_take`, which says as little of it as the contract.
+    """
+    facts = office.store.facts_of(references.digest(said.reference), opened.signer.country)
+    if facts is None:
+        return
+    concludes = {"action": Action.CONFIRM, "roles": sorted(opened.signer.roles)}
+    decision = law.decide(PolicyRequest.of(json.loads(facts) | concludes))
+    if decision.verdict is not Verdict.ALLOW:
+        raise NotPermitted(
+            f"the law of {law.terms.country} does not permit the conclusion ({decision.code})",
+            remedy="have it made by whom that law lets conclude",
+        )
 
 
 def _take(

@@ -8,7 +8,7 @@ from datetime import datetime
 from matcher.errors import InvalidInput
 from papilar.api.peer.v1 import peer_pb2
 from papilar.audit.log import AuditLog
-from papilar.errors import ClockSkew, CountryMismatch, RequestConflict, SignatureRefused
+from papilar.errors import ClockSkew, CountryMismatch, NotPermitted, RequestConflict, SignatureRefused
 from papilar.exchange.proofs import Proofs
 from papilar.exchange.records import Records
 from papilar.exchange.turns import Once
@@ -16,7 +16,7 @@ from papilar.signing import Signer
 from papilar.store.exchange import ExchangeStore, Known
 from papilar.trust import Trust
 
-_REFUSALS = (InvalidInput, ClockSkew, CountryMismatch, RequestConflict, SignatureRefused)
+_REFUSALS = (InvalidInput, ClockSkew, CountryMismatch, NotPermitted, RequestConflict, SignatureRefused)
 
 
 @dataclass(frozen=True, slots=True)

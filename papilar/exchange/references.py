@@ -1,5 +1,6 @@
 """Candidates under opaque names: what goes out, and the hash by which a name is found again."""
 
+import json
 import secrets
 from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Mapping
@@ -15,7 +16,7 @@ from papilar.exchange.seal import stamp
 from papilar.exchange.searching import FoundIn
 from papilar.exchange.words import to_number
 from papilar.node import Node
-from papilar.policy import File
+from papilar.policy import File, PolicyRequest
 from papilar.requests import PrintMatch
 from papilar.store import StoredPrint
 from papilar.store.exchange import NewReference
@@ -38,9 +39,18 @@ def digest(reference: str) -> bytes:
     return sha256(reference.encode()).digest()
 
 
-def give(found: Iterable[FoundIn], nodes: Mapping[File, Node], *, expires: datetime) -> tuple[Given, ...]:
-    """Give each candidate a new reference and its prints; one that was deleted meanwhile is left out."""
-    given = []
+def give(
+    found: Iterable[FoundIn],
+    nodes: Mapping[File, Node],
+    *,
+    expires: datetime,
+    request: PolicyRequest | None = None,
+) -> tuple[Given, ...]:
+    """Give each candidate a new reference and its prints; one that was deleted meanwhile is left out.
+
+    What the law was asked is kept with the reference: it is asked again when an examiner concludes.
+    """
+    given, facts = [], {} if request is None else request.table()
     for one in found:
         try:
             stored = nodes[one.file].encounter(one.found.encounter, images=True)
@@ -56,7 +66,14 @@ def give(found: Iterable[FoundIn], nodes: Mapping[File, Node], *, expires: datet
             band=_band(one.found.band),
             prints=[_sent(each, prints[each.ordinal]) for each in met[:_MOST_PRINTS]],
         )
-        kept = NewReference(digest(reference), one.file, one.found.subject, stored.encounter_id, expires)
+        kept = NewReference(
+            digest(reference),
+            one.file,
+            one.found.subject,
+            stored.encounter_id,
+            expires,
+            json.dumps(facts | {"files": [str(one.file)]}),
+        )
         given.append(Given(candidate, kept))
     return tuple(given)
 

@@ -67,6 +67,7 @@ peer_reference = Table(
     Column("file", String(32), nullable=False),
     Column("subject_id", String(128), nullable=False),
     Column("encounter_id", String(36), nullable=False),
+    Column("facts", Text, nullable=False),  # what the law was asked when the candidate was found
     Column("expires_us", BigInteger, nullable=False, index=True),
     Column("used_us", BigInteger),
 )
@@ -128,13 +129,14 @@ class Known(NamedTuple):
 
 
 class NewReference(NamedTuple):
-    """A reference as it is kept: the SHA-256 of its text, and whom it means."""
+    """A reference as it is kept: the SHA-256 of its text, whom it means, and what the law was asked, JSON."""
 
     digest: bytes
     file: str
     subject_id: str
     encounter_id: str
     expires: datetime
+    facts: str = "{}"
 
 
 class ReferenceState(StrEnum):
@@ -297,6 +299,12 @@ class ExchangeStore(Placed):
         with self._reading() as connection:
             row = connection.execute(select(c.content, c.receipt).where(same_id)).first()
         return None if row is None else Known(row[0] == name.content, row[1], row[1] is not None)
+
+    def facts_of(self, digest: bytes, peer: str) -> str | None:
+        """Return what the law was asked about a reference of a country, JSON; None where it has none."""
+        c = peer_reference.c
+        with self._reading() as connection:
+            return connection.scalar(select(c.facts).where(c.digest == digest, c.peer == peer))
 
     def take(self, digest: bytes, name: Name, *, request_id: str, statement: bytes, now: datetime) -> Taken:
         """Use a reference up and keep the confirmation that does it, both or none.

@@ -16,6 +16,7 @@ from conftest import InForce
 from countries import (
     IMAGED,
     KEY,
+    PERMIT,
     PERSON,
     SEED,
     STRANGER,
@@ -33,7 +34,7 @@ from papilar.audit import check as audit_check
 from papilar.audit import merkle
 from papilar.audit.entry import Act, Outcome, Side, subject_mark
 from papilar.audit.heads import SignedHead, TreeHead
-from papilar.errors import ReferenceUnknown, RequestConflict
+from papilar.errors import NotPermitted, ReferenceUnknown, RequestConflict
 from papilar.exchange import references
 from papilar.exchange.answers import check_answer, check_proof, from_head, to_head
 from papilar.exchange.approvals import approve, facts_of, pending
@@ -315,6 +316,23 @@ class TestConclusions:
         with pytest.raises(Exception, match=r"examiner|user"):
             slv.asked.confirm(said, "HND")
         assert confirmed(slv, hnd.concluded(search.request_id, answer.candidates[0].reference))
+
+    def test_the_law_is_asked_who_may_conclude_on_what(
+        self, slv: Answering, hnd: Asking, in_force: InForce
+    ) -> None:
+        search, answer = hit(slv, hnd)
+        said = hnd.concluded(search.request_id, answer.candidates[0].reference)
+        never = (
+            '@id("grave") @reads("Conclusions on petty offences alone.") @code("NOT_CONCLUDED")\n'
+            'forbid(principal, action == Action::"confirm", resource)'
+            ' when { context.offence_class == OffenceClass::"serious" };\n'
+        )
+        in_force.law = law(rules=PERMIT + never)
+        with pytest.raises(NotPermitted, match="NOT_CONCLUDED"):
+            slv.asked.confirm(said, "HND")
+        assert slv.entries()[-1].code == "NOT_PERMITTED"
+        in_force.law = law()
+        assert confirmed(slv, said), "the reference was not used up"
 
 
 def _killed(*_: object) -> None:

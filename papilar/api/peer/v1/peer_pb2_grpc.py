@@ -86,7 +86,8 @@ class PeerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Confirm(self, request, context):
-        """Takes an examiner's conclusion on a candidate, and uses its reference up.
+        """Takes an examiner's conclusion on a candidate, and uses its reference up. The law of the asked country is asked who
+        may conclude on what was found so; where it does not permit it, NOT_PERMITTED, and the reference stays.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -56,7 +56,9 @@ class PeerServiceStub:
     `threshold` or `prints`.
     """
     Confirm: _grpc.UnaryUnaryMultiCallable[_peer_pb2.ConfirmRequest, _peer_pb2.ConfirmResponse]
-    """Takes an examiner's conclusion on a candidate, and uses its reference up."""
+    """Takes an examiner's conclusion on a candidate, and uses its reference up. The law of the asked country is asked who
+    may conclude on what was found so; where it does not permit it, NOT_PERMITTED, and the reference stays.
+    """
     ExchangeHeads: _grpc.UnaryUnaryMultiCallable[_peer_pb2.ExchangeHeadsRequest, _peer_pb2.ExchangeHeadsResponse]
     """Exchanges tree heads, and proves that the log known to the caller is a beginning of the present one."""
     GetStatistics: _grpc.UnaryUnaryMultiCallable[_peer_pb2.GetStatisticsRequest, _peer_pb2.GetStatisticsResponse]
@@ -78,7 +80,9 @@ class PeerServiceAsyncStub(PeerServiceStub):
     `threshold` or `prints`.
     """
     Confirm: _aio.UnaryUnaryMultiCallable[_peer_pb2.ConfirmRequest, _peer_pb2.ConfirmResponse]  # type: ignore[assignment]
-    """Takes an examiner's conclusion on a candidate, and uses its reference up."""
+    """Takes an examiner's conclusion on a candidate, and uses its reference up. The law of the asked country is asked who
+    may conclude on what was found so; where it does not permit it, NOT_PERMITTED, and the reference stays.
+    """
     ExchangeHeads: _aio.UnaryUnaryMultiCallable[_peer_pb2.ExchangeHeadsRequest, _peer_pb2.ExchangeHeadsResponse]  # type: ignore[assignment]
     """Exchanges tree heads, and proves that the log known to the caller is a beginning of the present one."""
     GetStatistics: _aio.UnaryUnaryMultiCallable[_peer_pb2.GetStatisticsRequest, _peer_pb2.GetStatisticsResponse]  # type: ignore[assignment]
@@ -115,7 +119,9 @@ class PeerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _peer_pb2.ConfirmRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_peer_pb2.ConfirmResponse, _abc.Awaitable[_peer_pb2.ConfirmResponse]]:
-        """Takes an examiner's conclusion on a candidate, and uses its reference up."""
+        """Takes an examiner's conclusion on a candidate, and uses its reference up. The law of the asked country is asked who
+        may conclude on what was found so; where it does not permit it, NOT_PERMITTED, and the reference stays.
+        """
 
     @_abc_1.abstractmethod
     def ExchangeHeads(

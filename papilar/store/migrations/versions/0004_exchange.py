@@ -54,6 +54,7 @@ def _make_conclusions(op: Operations) -> None:
         sa.Column("file", sa.String(32), nullable=False),
         sa.Column("subject_id", sa.String(128), nullable=False),
         sa.Column("encounter_id", sa.String(36), nullable=False),
+        sa.Column("facts", sa.Text, nullable=False),
         sa.Column("expires_us", sa.BigInteger, nullable=False, index=True),
         sa.Column("used_us", sa.BigInteger),
     )
