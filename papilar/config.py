@@ -202,6 +202,8 @@ class Peer:
         Answers are a multiple as long.
     quantum_seconds : float
         Where the law hides refusals, answers take a multiple of it.
+    search_seconds : float
+        Longest that one search may take; what it has by then is answered, incomplete.
     searches, calls : int
         Searches at a time; calls of one country at a time.
     max_message_bytes : int
@@ -220,6 +222,7 @@ class Peer:
     listen: str = "127.0.0.1:7444"
     answer_bytes: int = 256 * 1024
     quantum_seconds: float = 2.0
+    search_seconds: float = 300.0
     searches: int = 2
     calls: int = 16
     max_message_bytes: int = 32 * 1024 * 1024
@@ -230,9 +233,10 @@ class Peer:
         for name in ("searches", "calls", "max_message_bytes"):
             if getattr(self, name) < 1:
                 raise ConfigInvalid(f"peer.{name} is {getattr(self, name)}", remedy="it is at least 1")
-        if self.answer_bytes < 1024 or not 0 < self.quantum_seconds <= 3600:
+        seconds = self.quantum_seconds, self.search_seconds
+        if self.answer_bytes < 1024 or not all(0 < one <= 3600 for one in seconds):
             raise ConfigInvalid(
-                "peer.answer_bytes or peer.quantum_seconds is out of range",
+                "peer.answer_bytes, quantum_seconds or search_seconds is out of range",
                 remedy="they are at least 1024 bytes, and at most an hour",
             )
 

@@ -295,7 +295,11 @@ def answering_peers(peer: Peer, files: Mapping[File, Node], log: AuditLog) -> It
             store=store,
             key=read_key(peer.marks),
             options=AskedOptions(
-                peer.answer_bytes, peer.quantum_seconds, peer.searches, peer.max_message_bytes
+                peer.answer_bytes,
+                peer.quantum_seconds,
+                peer.searches,
+                peer.max_message_bytes,
+                search_seconds=peer.search_seconds,
             ),
         )
         tls, limits = TlsFiles(peer.certificate, peer.key), PeerLimits(calls=peer.calls)
