@@ -49,6 +49,7 @@ PATIENCE = 600.0
 """Seconds for a search that nothing is to cut off."""
 
 _SETTLE = 0.5  # seconds between two conditions
+_REST = 2.5  # after which what was asked for is answered: more than `AskedOptions.put_off_seconds`
 
 Search = Callable[..., types_pb2.Signed]
 
@@ -187,7 +188,7 @@ class Flood:
     def pause(self) -> None:
         """Let it rest."""
         os.kill(self.process.pid, signal.SIGSTOP)
-        time.sleep(2 * _SETTLE)  # what it has asked for is answered within a second
+        time.sleep(_REST)
 
     def go_on(self) -> None:
         """Let it ask again."""

@@ -7,7 +7,7 @@
     │   │   ├── TemplateVersionUnsupported
     │   │   ├── TemplateTruncated
     │   │   └── TemplateOutOfBounds      a minutia outside its own image, an angle that is none
-    │   └── (enroll.errors: images)
+    │   └── (enroll.errors: images, transactions)
     ├── GalleryError                     what lies on the disk cannot be used
     │   ├── GalleryTooNew                written by a newer Papilar
     │   └── GalleryCorrupt               a checksum or a size is wrong

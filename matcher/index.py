@@ -11,7 +11,8 @@ References
    33(5), 2011, doi:10.1109/TPAMI.2010.228 (votes of cylinders).
 """
 
-from typing import NamedTuple, TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple, TypeVar
 
 import faiss
 import numpy as np
@@ -23,11 +24,18 @@ from matcher.errors import GalleryCorrupt
 DIMENSION = 64 * WORDS
 FACTORY = "BFlat"
 SERIAL = 10_000_000
-"""Distances up to which the calling thread computes them alone: about 0.08 s. FAISS's other threads wait in
-a loop; where several searches run at once they cost a small search ten times its own time (40 ms for 4)."""
-_THREADS = faiss.omp_get_max_threads()
+"""Distances up to which the calling thread computes them alone: about 0.08 s."""
+
+PIECE = 2_500_000
+"""Distances that a thread computes at a time of more: about 0.02 s. FAISS would give each of its threads a
+fixed share of every 8,192 vectors, and let those that are done wait in a loop: where something else runs
+beside, all go as slowly as the slowest."""
+
+_POOL = ThreadPoolExecutor(faiss.omp_get_max_threads(), thread_name_prefix="coarse")
+_PLACE = 40  # bits of a key that say which vector: a million million
 
 Bits = NDArray[np.uint64]
+Bytes = NDArray[np.uint8]
 _T = TypeVar("_T", bound=np.generic)
 
 
@@ -117,15 +125,53 @@ class CoarseIndex:
         k = min(neighbours, self._index.ntotal)
         if not len(bits) or not k:
             return Votes(np.zeros(0, np.int64), np.zeros(0, np.float32))
-        # The setting belongs to the calling thread, so it is made at every call.
-        faiss.omp_set_num_threads(1 if len(bits) * self._index.ntotal <= SERIAL else _THREADS)
-        D, x = self._index.search(_bytes(bits), k)
+        D, x = _nearest(self._index, _bytes(bits), k)
         found = x >= 0
         cylinder = np.broadcast_to(np.arange(len(bits))[:, None], x.shape)[found]
         vector = x[found]
         norm = _norms(bits)[cylinder] + self._ones[vector]
         similar = np.where(norm > 0, 1 - np.sqrt(D[found]) / np.maximum(norm, 1), 0.0)
         return _count(cylinder, self._owner[vector], similar)
+
+
+def _nearest(index: Any, probe: Bytes, k: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Return distances (q, k) and places (q, k) of the nearest vectors; of two as near, the earlier."""
+    if len(probe) * index.ntotal <= SERIAL or not isinstance(index, faiss.IndexBinaryFlat):
+        faiss.omp_set_num_threads(1)  # the setting belongs to the calling thread
+        D, x = index.search(probe, k)
+        return D, x
+    return nearest_in_pieces(probe, _vectors(index), k, size=max(1, PIECE // len(probe)))
+
+
+def nearest_in_pieces(
+    probe: Bytes, vectors: Bytes, k: int, *, size: int
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Return what a flat index of the vectors does, found in runs of so many by whichever thread is free.
+
+    Parameters
+    ----------
+    probe : ndarray of uint8, shape (q, b)
+    vectors : ndarray of uint8, shape (v, b)
+    k : int
+        At most v.
+    size : int
+        Vectors of a run.
+
+    Returns
+    -------
+    tuple of ndarray
+        Distances (q, k) int32, ascending, and places (q, k) int64; of two as near, the earlier comes first.
+    """
+
+    def keys(start: int) -> NDArray[np.int64]:
+        faiss.omp_set_num_threads(1)
+        run = vectors[start : start + size]
+        D, x = faiss.knn_hamming(probe, run, min(k, len(run)))
+        return (D.astype(np.int64) << _PLACE) | (x + start)
+
+    found = np.concatenate(list(_POOL.map(keys, range(0, len(vectors), size))), axis=1)
+    best = np.sort(np.partition(found, k - 1, axis=1)[:, :k], axis=1)
+    return (best >> _PLACE).astype(np.int32), best & ((1 << _PLACE) - 1)
 
 
 def _count(cylinder: NDArray[np.int64], slot: NDArray[np.int64], similar: NDArray[np.float64]) -> Votes:
@@ -147,8 +193,14 @@ def _appended(array: NDArray[_T], used: int, more: NDArray[_T]) -> NDArray[_T]:
     return array
 
 
-def _bytes(bits: Bits) -> NDArray[np.uint8]:
+def _bytes(bits: Bits) -> Bytes:
     return np.ascontiguousarray(bits).view(np.uint8).reshape(len(bits), DIMENSION // 8)
+
+
+def _vectors(flat: Any) -> Bytes:
+    """Return the vectors of a flat index, without copying them."""
+    vectors: Bytes = faiss.rev_swig_ptr(flat.xb.data(), flat.xb.size()).reshape(flat.ntotal, -1)
+    return vectors
 
 
 def _norms(bits: Bits) -> NDArray[np.float32]:

@@ -6,17 +6,19 @@ a certificate. What was done goes to the log before the answer does: what cannot
 
 import hmac
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any, TypeVar
 
 from matcher.errors import PapilarError
 from papilar.audit.entry import KEY_BYTES, LIST_LENGTH, Act, Entry, Outcome, Sent, Side, subject_mark
 from papilar.config import Users
-from papilar.errors import CallerUnknown, CertificateRefused, ConfigInvalid
+from papilar.errors import CallerTooFast, CallerUnknown, CertificateRefused, ConfigInvalid
 from papilar.identity import Identity, Kind
 from papilar.oidc import Tokens
 from papilar.tls import peer_certificate
@@ -74,6 +76,7 @@ class Access:
         self._users = users
         self._log = log
         self._clock = clock
+        self._pace = _Pace(users.calls_per_minute if users else 0)
         self._key = read_key(users.key) if users and users.key else None
         self.trust = Trust.load(users.trust) if users and users.trust else None
         oidc = users.oidc if users else None
@@ -95,6 +98,8 @@ class Access:
         ------
         CallerUnknown, CallNotPermitted, PurposeMissing
             As `papilar.users.admit`.
+        CallerTooFast
+            The user has made too many calls in this minute. Others are answered.
         NodeError
             The identity provider's keys cannot be read.
         """
@@ -141,7 +146,10 @@ class Access:
                 return None
             check_user(identity, country=self._users.country)
             known = Caller(identity)
-            return admit(method, identity, context.invocation_metadata())
+            admitted = admit(method, identity, context.invocation_metadata())
+            if PERMITS[method].about_persons and PERMITS[method].act is Act.CONSULTATION:
+                self._pace.check(identity.name, self._clock())
+            return admitted
         except PapilarError as error:
             self._write(method, known, Act.REFUSAL, Outcome.REFUSED, code=error.reason)
             raise
@@ -194,6 +202,25 @@ class Access:
             return ()
         subjects = dict.fromkeys(_subjects(request, response))
         return tuple(subject_mark(self._key, subject) for subject in list(subjects)[:LIST_LENGTH])
+
+
+class _Pace:
+    """Counts each user's calls in the present minute, so that one in a loop is stopped, and nobody else."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._lock = most, Lock()
+        self._minute, self._calls = datetime.min, Counter[str]()
+
+    def check(self, user: str, now: datetime) -> None:
+        minute = now.replace(second=0, microsecond=0)
+        with self._lock:
+            if minute != self._minute:
+                self._minute, self._calls = minute, Counter()
+            self._calls[user] += 1
+            fits = self._calls[user] <= self._most
+        if not fits:
+            cause = f"more than {self._most} calls in a minute"
+            raise CallerTooFast(cause, remedy=f"try again in {60 - now.second} s")
 
 
 def _words(mandate: Mandate | None) -> Mapping[str, Any]:

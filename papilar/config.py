@@ -20,6 +20,7 @@
     trust = "/etc/papilar/trust"               # in place of client_ca: asks for a certificate of this list
     key = "/etc/papilar/marks.key"             # hexadecimal, 32 bytes or more
     required = true
+    calls_per_minute = 600                     # most consultations about persons of one user
 
     [users.oidc]                               # tokens; with trust as well, they come from machines it knows
     issuer = "https://login.example.org"
@@ -126,6 +127,9 @@ class Users:
     required : bool
         False: who brings no token is served as nobody, for a trial. Where there is a trust list, a user's
         certificate is asked for all the same.
+    calls_per_minute : int
+        Most consultations about persons by one user: more than hands can do, and a stop for a loop. Each
+        process of the node counts its own; enrolling is not counted.
     """
 
     country: str
@@ -133,6 +137,7 @@ class Users:
     oidc: Oidc | None = None
     key: Path | None = None
     required: bool = True
+    calls_per_minute: int = 600
 
     def __post_init__(self) -> None:
         if not is_country(self.country):
@@ -141,6 +146,10 @@ class Users:
             )
         if self.trust is None and self.oidc is None:
             raise ConfigInvalid("users whom nothing names", remedy="give users.trust or [users.oidc]")
+        if self.calls_per_minute < 1:
+            raise ConfigInvalid(
+                f"users.calls_per_minute is {self.calls_per_minute}", remedy="it is 1 or more"
+            )
 
 
 @dataclass(frozen=True, slots=True)

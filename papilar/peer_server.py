@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import grpc
@@ -152,6 +152,9 @@ class PeerService:
             peer = self._trust.verify(leaf, at=datetime.now(UTC), kind=Kind.NODE).country
             with self._counted(peer):
                 yield from call(self._taken(requests, context), peer)
+        except TooManyCalls as error:
+            code = error.reason
+            context.abort_with_status(_turned_away(peer, self._limits.calls))
         except PapilarError as error:
             code = error.reason
             context.abort_with_status(rpc_status.to_status(status_of(error)))
@@ -184,7 +187,7 @@ class PeerService:
     def _counted(self, peer: str) -> Iterator[None]:
         with self._lock:
             if self._calls[peer] >= self._limits.calls:
-                raise TooManyCalls(f"{peer} has {self._limits.calls} calls here", remedy="try again later")
+                raise _too_many(peer, self._limits.calls)
             self._calls[peer] += 1
         try:
             yield
@@ -307,6 +310,16 @@ def answering_peers(peer: Peer, files: Mapping[File, Node], log: AuditLog) -> It
         server.start()
         end.callback(server.stop)
         yield server
+
+
+def _too_many(peer: str, calls: int) -> TooManyCalls:
+    return TooManyCalls(f"{peer} has {calls} calls here", remedy="try again later")
+
+
+@lru_cache(maxsize=256)
+def _turned_away(peer: str, calls: int) -> Any:
+    """Return the status of a call too many. It is the same each time, and a country may ask on and on."""
+    return rpc_status.to_status(status_of(_too_many(peer, calls)))
 
 
 def _options(limits: PeerLimits, most: int) -> list[tuple[str, int]]:

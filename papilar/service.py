@@ -3,6 +3,7 @@
 All of it writes into one log. What is stopped first is what others ask, last the gallery.
 """
 
+import gc
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from typing import NamedTuple
@@ -73,6 +74,10 @@ def serve(settings: NodeConfig, *, create: bool, on_ready: Callable[[Running], N
             port = peers.enter_context(answering_peers(settings.peer, files, log)).port
             others = _at(settings.peer.listen, port)
         address = _at(settings.listen, server.port)
+        # What is here now stays to the end. To look it through for what is unused would stop every call for
+        # a tenth of a second and more, again and again.
+        gc.freeze()
+        end.callback(gc.unfreeze)
         server.serve_until_signalled(
             lambda: on_ready(Running(node.describe(), address, others)), before_stop=peers.close
         )

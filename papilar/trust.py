@@ -36,6 +36,7 @@ DOCUMENT_SIGNING = x509.ObjectIdentifier("1.3.6.1.5.5.7.3.36")
 
 _LOOK_AGAIN = 1.0  # seconds between two looks at the files
 _MOST_BYTES = 16 * 1024  # of a certificate that a peer shows; ours have less than 1,000
+_MOST_CHAINS = 1024  # remembered: those who call, seal and examine now, at a kilobyte or two each
 
 _log = logging.getLogger(__name__)
 
@@ -46,6 +47,28 @@ class _Authority(NamedTuple):
 
 
 _Authorities = Mapping[str, tuple[_Authority, ...]]
+
+
+class _Chain(NamedTuple):
+    """A certificate, whom it names, and the authority that signed it."""
+
+    certificate: x509.Certificate
+    identity: Identity
+    authority: _Authority
+
+
+class _Good(NamedTuple):
+    """The files as they were read, and, by their bytes, certificates that these authorities have signed.
+
+    To read a certificate and check its signature costs ten times what the rest does, and who calls shows the
+    same one at every call. Its use, its dates and whether it was revoked are asked each time. With the files
+    goes what was remembered of them.
+    """
+
+    authorities: _Authorities
+    chains: dict[bytes, _Chain]
+
+
 _Stamp = tuple[tuple[str, int, int, int], ...]
 
 
@@ -75,7 +98,7 @@ class Trust:
         self._lock = threading.Lock()
         self._looked = clock()
         self._stamp = _stamp(folder)  # before reading: a change in between is seen at the next look
-        self._good = _load(folder)
+        self._good = _Good(_load(folder), {})
         self._trouble = ""
 
     @classmethod
@@ -88,7 +111,7 @@ class Trust:
     @property
     def countries(self) -> frozenset[str]:
         """The countries whose authorities are believed, ISO 3166-1 alpha-3."""
-        return frozenset(self._authorities())
+        return frozenset(self._state().authorities)
 
     def roots(self, country: str) -> bytes:
         """Return the certificates of a country's authorities, PEM.
@@ -98,11 +121,12 @@ class Trust:
         CertificateRefused
             The country is not in the list.
         """
-        return _pem(_of_country(self._authorities(), country))
+        return _pem(_of_country(self._state().authorities, country))
 
     def all_roots(self) -> bytes:
         """Return the certificates of all authorities, PEM. A chain to one of them alone says no country."""
-        return _pem(one for of_country in self._authorities().values() for one in of_country)
+        authorities = self._state().authorities
+        return _pem(one for of_country in authorities.values() for one in of_country)
 
     def verify(self, leaf: bytes, *, at: datetime, kind: str | None = None) -> Identity:
         """Return whose certificate this is.
@@ -125,7 +149,7 @@ class Trust:
         ----------
         RFC 5280, sections 4.2.1, 5 and 6.1, for chains of one step.
         """
-        return self._verified(_certificate(leaf), at, None if kind is None else (kind,))
+        return self._verified(leaf, at, None if kind is None else (kind,)).identity
 
     def check(
         self, kind: str, payload: bytes, signature: Signature, *, at: datetime, kinds: Collection[str]
@@ -150,8 +174,7 @@ class Trust:
         SignatureRefused
             The signature is not that of the certificate's key on this payload as this kind.
         """
-        certificate = _certificate(signature.certificate)
-        identity = self._verified(certificate, at, kinds)
+        certificate, identity, _ = self._verified(signature.certificate, at, kinds)
         with _reading():
             key = _signing_key(certificate)
         try:
@@ -163,21 +186,19 @@ class Trust:
             ) from None
         return identity
 
-    def _verified(
-        self, certificate: x509.Certificate, at: datetime, kinds: Collection[str] | None
-    ) -> Identity:
+    def _verified(self, leaf: bytes, at: datetime, kinds: Collection[str] | None) -> _Chain:
         if at.tzinfo is None:
             raise RequestInvalid("a time without its zone", remedy="give it in UTC")
         with _reading():
-            identity = _named(certificate)
-            authority = _issuer(_of_country(self._authorities(), identity.country), certificate, identity)
+            found = _chain(self._state(), leaf)
+            certificate, identity, authority = found
             _check_use(certificate, identity, kinds)
             _check_dates(authority.certificate, f"the authority of {identity.country}", at, self._skew)
             _check_dates(certificate, _who(identity), at, self._skew)
             _check_revoked(authority, certificate, identity, at - self._skew)
-        return identity
+        return found
 
-    def _authorities(self) -> _Authorities:
+    def _state(self) -> _Good:
         """Return the last good state, after a look at the files where a second has passed since the last."""
         with self._lock:
             now = self._clock()
@@ -190,9 +211,9 @@ class Trust:
         try:
             stamp = _stamp(self._folder)
             if stamp != self._stamp:
-                self._good = _load(self._folder)
+                self._good = _Good(_load(self._folder), {})
                 self._stamp = stamp
-                _log.info("the trust list was read anew: %s", " ".join(sorted(self._good)))
+                _log.info("the trust list was read anew: %s", " ".join(sorted(self._good.authorities)))
             self._trouble = ""
         except ConfigInvalid as error:  # tried again at every look, told once
             if str(error) != self._trouble:
@@ -301,14 +322,27 @@ def _reading() -> Iterator[None]:
         raise _refused(CertificateFlaw.UNREADABLE, "the certificate cannot be read") from None
 
 
+def _chain(good: _Good, leaf: bytes) -> _Chain:
+    """Return the chain of a certificate, as it was found before or by a look at it."""
+    found = good.chains.get(leaf)
+    if found is None:
+        certificate = _certificate(leaf)
+        identity = _named(certificate)
+        authority = _issuer(_of_country(good.authorities, identity.country), certificate, identity)
+        found = _Chain(certificate, identity, authority)
+        if len(good.chains) >= _MOST_CHAINS:
+            good.chains.clear()
+        good.chains[leaf] = found
+    return found
+
+
 def _certificate(leaf: bytes) -> x509.Certificate:
-    with _reading():
-        if len(leaf) > _MOST_BYTES:
-            raise ValueError("too large")
-        if not leaf.startswith(b"-----BEGIN"):
-            return x509.load_der_x509_certificate(leaf)
-        (only,) = x509.load_pem_x509_certificates(leaf)
-        return only
+    if len(leaf) > _MOST_BYTES:
+        raise ValueError("too large")
+    if not leaf.startswith(b"-----BEGIN"):
+        return x509.load_der_x509_certificate(leaf)
+    (only,) = x509.load_pem_x509_certificates(leaf)
+    return only
 
 
 def _named(certificate: x509.Certificate) -> Identity:

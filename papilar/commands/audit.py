@@ -28,6 +28,7 @@ from papilar.audit.report import (
     report_for_subject,
     to_json,
 )
+from papilar.commands.options import JsonFlag
 from papilar.errors import RequestInvalid
 from papilar.files import read_file
 from papilar.show import counted, out, print_json, printable, show_pairs
@@ -36,7 +37,6 @@ from papilar.store.log import LogStore
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 
 Gallery = Annotated[str, typer.Argument(metavar="GALLERY", help="Gallery folder, or the data base's URL.")]
-JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 _FIRST, _LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 
 

@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from papilar.api.peer.v1 import types_pb2
+from papilar.commands.options import JsonFlag
 from papilar.conformance.bench import Bench
 from papilar.conformance.cases import CASES, SHARED_SEARCHES
 from papilar.conformance.kit import ABROAD, HOME, make_kit
@@ -52,7 +53,7 @@ def check(
     timeout: Annotated[
         float, typer.Option("--timeout", min=1, max=600, help="Seconds a call may take.")
     ] = 60,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: JsonFlag = False,
 ) -> None:
     """Try on a node what the contract between countries says, case by case."""
     cases = [case for case in CASES if not only or case.group in only]

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from papilar.audit.entry import moment
 from papilar.audit.log import AuditLog
+from papilar.commands.options import JsonFlag
 from papilar.config import load_config
 from papilar.errors import ConfigInvalid
 from papilar.exchange import approvals
@@ -33,7 +34,7 @@ Config = Annotated[Path, typer.Option("--config", help="Settings of the node, TO
 @app.command()
 def pending(
     config: Config,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: JsonFlag = False,
 ) -> None:
     """List what waits, the oldest first."""
     with _opened(config) as (store, _):

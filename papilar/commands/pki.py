@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from papilar import pki
+from papilar.commands.options import JsonFlag
 from papilar.identity import Identity, domain_uri
 from papilar.show import out, print_json, show_pairs
 
@@ -73,7 +74,7 @@ def publish(folder: Folder) -> None:
 @app.command()
 def show(
     certificate: Certificate,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: JsonFlag = False,
 ) -> None:
     """Show what a certificate says. Nothing of it is checked."""
     described = pki.describe(certificate)

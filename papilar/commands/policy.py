@@ -10,6 +10,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from papilar.commands.options import JsonFlag
 from papilar.errors import LawInvalid, LawRefused, RequestInvalid
 from papilar.files import write_file
 from papilar.policy import (
@@ -35,7 +36,6 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_comp
 LawArgument = Annotated[
     Path, typer.Argument(metavar="LAW", help="Folder of a law, or a bundle. Its signature is not looked at.")
 ]
-JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
 @app.callback()

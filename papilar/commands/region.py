@@ -5,6 +5,7 @@ Exit codes of `identify` and `answers`: 0 every country answered in full; 3 some
 
 import uuid
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from hashlib import sha256
@@ -19,7 +20,16 @@ from rich.table import Table
 from papilar import pki, translate
 from papilar.api.peer.v1 import peer_pb2
 from papilar.api.v1 import region_pb2, types_pb2
-from papilar.client import ClientTls
+from papilar.commands.options import (
+    REGION,
+    FingersOption,
+    FpirOption,
+    JsonFlag,
+    NodeOption,
+    PpiOption,
+    Reach,
+    grouped,
+)
 from papilar.config import DEFAULT_LISTEN
 from papilar.exchange.seal import seal, stamp
 from papilar.exchange.words import to_number, to_word
@@ -45,16 +55,74 @@ class Concluded(StrEnum):
     INCONCLUSIVE = "inconclusive"
 
 
-NodeOption = Annotated[str, typer.Option("--node", help="Address of the own node, HOST:PORT.")]
-TlsCa = Annotated[Path | None, typer.Option("--tls-ca", help="Authority of the node's certificate, PEM.")]
-TlsCert = Annotated[Path | None, typer.Option("--tls-cert", help="Own certificate, PEM.")]
-TlsKey = Annotated[Path | None, typer.Option("--tls-key", help="Key of the own certificate, PEM.")]
-TlsCountry = Annotated[str, typer.Option("--tls-country", help="Country whose node it is, as SLV.")]
-Timeout = Annotated[float, typer.Option("--timeout", min=0.1, max=600, help="Seconds to wait for answers.")]
-JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 SaveOption = Annotated[
     Path | None, typer.Option("--save", help="Write the candidates' prints into this folder.")
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Grounds:
+    """Why another country is asked to search."""
+
+    purpose: Annotated[Purpose, typer.Option("--purpose", help="What for.")]
+    reason: Annotated[str, typer.Option("--reason", help="Reason, in the own country's code: ARREST.")]
+    legal_basis: Annotated[LegalBasis, typer.Option("--legal-basis", help="What it rests on.")]
+    case: Annotated[str, typer.Option("--case", help="Reference of the case; no name.")]
+    offence_class: Annotated[
+        OffenceClass, typer.Option("--offence-class", help="How grave the offence is.")
+    ] = OffenceClass.NONE
+    ordering_officer: Annotated[
+        str, typer.Option("--ordering-officer", help="Pseudonym of who ordered it.")
+    ] = ""
+
+    def mandate(self) -> Mandate:
+        return Mandate(
+            purpose=self.purpose,
+            reason=self.reason,
+            legal_basis=self.legal_basis,
+            offence_class=self.offence_class,
+            case_reference=self.case,
+            ordering_officer=self.ordering_officer,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """What is searched, where, for how many candidates, and whose prints they are."""
+
+    search_type: Annotated[SearchType, typer.Option("--type", help="What with what.")] = SearchType.TP_TP
+    files: Annotated[
+        list[File] | None,
+        typer.Option("--file", help="File to search; may be repeated."),
+    ] = None
+    countries: Annotated[
+        list[str] | None, typer.Option("--country", help="Whom to ask; may be repeated. By default all.")
+    ] = None
+    limit: Annotated[int, typer.Option(min=1, max=100, help="Most candidates of each country.")] = 10
+    target_fpir: FpirOption = None
+    fingers: FingersOption = ""
+    ppi: PpiOption = None
+    expedite: Annotated[bool, typer.Option("--expedite", help="Ask to be answered before others.")] = False
+    minor: Annotated[bool, typer.Option("--minor", help="The prints are a minor's.")] = False
+    adult_present: Annotated[bool, typer.Option("--adult-present", help="An adult stood by.")] = False
+    keep_hours: Annotated[
+        float, typer.Option("--keep-hours", min=0, max=168, help="Let it wait so long for who is down.")
+    ] = 0
+
+    def request(self, prints: Sequence[Path], request_id: str) -> region_pb2.IdentifyRegionRequest:
+        return region_request(
+            read_probe(prints, self.fingers, self.ppi),
+            search_type=self.search_type,
+            files=self.files or [File.CRIMINAL],
+            countries=self.countries or [],
+            request_id=request_id,
+            target_fpir=self.target_fpir,
+            limit=self.limit,
+            keep_seconds=int(3600 * self.keep_hours),
+            expedite=self.expedite,
+            minor=self.minor,
+            adult_present=self.adult_present,
+        )
 
 
 @app.callback()
@@ -63,91 +131,38 @@ def root() -> None:
 
 
 @app.command()
+@grouped
 def identify(
+    *,
     prints: Annotated[list[Path], typer.Argument(metavar="PRINT", help="Image or template of a finger.")],
-    purpose: Annotated[Purpose, typer.Option("--purpose", help="What for.")],
-    reason: Annotated[str, typer.Option("--reason", help="Reason, in the own country's code: ARREST.")],
-    legal_basis: Annotated[LegalBasis, typer.Option("--legal-basis", help="What it rests on.")],
-    case: Annotated[str, typer.Option("--case", help="Reference of the case; no name.")],
-    offence_class: Annotated[
-        OffenceClass, typer.Option("--offence-class", help="How grave the offence is.")
-    ] = OffenceClass.NONE,
-    ordering_officer: Annotated[
-        str, typer.Option("--ordering-officer", help="Pseudonym of who ordered it.")
-    ] = "",
-    search_type: Annotated[SearchType, typer.Option("--type", help="What with what.")] = SearchType.TP_TP,
-    files: Annotated[
-        list[File] | None, typer.Option("--file", help="File to search; may be repeated.")
-    ] = None,
-    countries: Annotated[
-        list[str] | None, typer.Option("--country", help="Whom to ask; may be repeated. By default all.")
-    ] = None,
-    limit: Annotated[int, typer.Option(min=1, max=100, help="Most candidates of each country.")] = 10,
-    target_fpir: Annotated[
-        float | None,
-        typer.Option("--target-fpir", help="Share of searches without a mate that may still hit."),
-    ] = None,
-    fingers: Annotated[str, typer.Option("--fingers", help="Finger positions, ISO codes: 2 or 2,7.")] = "",
-    ppi: Annotated[float | None, typer.Option("--ppi", help="Resolution of the images.")] = None,
-    expedite: Annotated[bool, typer.Option("--expedite", help="Ask to be answered before others.")] = False,
-    minor: Annotated[bool, typer.Option("--minor", help="The prints are a minor's.")] = False,
-    adult_present: Annotated[bool, typer.Option("--adult-present", help="An adult stood by.")] = False,
-    keep_hours: Annotated[
-        float, typer.Option("--keep-hours", min=0, max=168, help="Let it wait so long for who is down.")
-    ] = 0,
+    grounds: _Grounds,
+    search: _Search,
     save: SaveOption = None,
     request_id: Annotated[str, typer.Option("--request-id", help="UUID; by default a new one.")] = "",
     node: NodeOption = DEFAULT_LISTEN,
-    tls_ca: TlsCa = None,
-    tls_cert: TlsCert = None,
-    tls_key: TlsKey = None,
-    tls_country: TlsCountry = "",
-    timeout: Timeout = 30.0,
+    connection: Reach = REGION,
     as_json: JsonFlag = False,
 ) -> None:
     """Search in other countries for the person whose prints these are."""
-    mandate = Mandate(
-        purpose=purpose,
-        reason=reason,
-        legal_basis=legal_basis,
-        offence_class=offence_class,
-        case_reference=case,
-        ordering_officer=ordering_officer,
-    )
-    request = region_request(
-        read_probe(prints, fingers, ppi),
-        search_type=search_type,
-        files=files or [File.CRIMINAL],
-        countries=countries or [],
-        request_id=request_id,
-        target_fpir=target_fpir,
-        limit=limit,
-        keep_seconds=int(3600 * keep_hours),
-        expedite=expedite,
-        minor=minor,
-        adult_present=adult_present,
-    )
-    tls = tls_of(tls_ca, tls_cert, tls_key, tls_country)
-    with RegionClient(node, tls=tls, timeout=timeout, caller=mandate.metadata()) as client:
+    mandate = grounds.mandate()  # before the prints, which take longer
+    request = search.request(prints, request_id)
+    with connection.client(node, RegionClient, mandate=mandate) as client:
         code = identify_region(client, request, save=save, as_json=as_json)
     raise typer.Exit(code)
 
 
 @app.command()
+@grouped
 def answers(
+    *,
     request_id: Annotated[str, typer.Argument(metavar="REQUEST_ID", help="That of the search.")],
     save: SaveOption = None,
     node: NodeOption = DEFAULT_LISTEN,
-    tls_ca: TlsCa = None,
-    tls_cert: TlsCert = None,
-    tls_key: TlsKey = None,
-    tls_country: TlsCountry = "",
-    timeout: Timeout = 30.0,
+    connection: Reach = REGION,
     as_json: JsonFlag = False,
 ) -> None:
     """Fetch what came later. It is erased at the node ten minutes after."""
-    tls = tls_of(tls_ca, tls_cert, tls_key, tls_country)
-    with RegionClient(node, tls=tls, timeout=timeout) as client:
+    with connection.client(node, RegionClient) as client:
         found = client.region_answers(request_id).answers
     if as_json:
         print_json([message_dict(one) for one in found])
@@ -160,7 +175,9 @@ def answers(
 
 
 @app.command()
+@grouped
 def confirm(
+    *,
     country: Annotated[str, typer.Argument(metavar="COUNTRY", help="Where the candidate is from.")],
     request_id: Annotated[str, typer.Argument(metavar="REQUEST_ID", help="That of the search.")],
     reference: Annotated[str, typer.Argument(metavar="REFERENCE", help="The candidate's.")],
@@ -173,11 +190,7 @@ def confirm(
     sign_key: Annotated[Path, typer.Option("--sign-key", help="Its key, PEM.")],
     receipt: Annotated[Path, typer.Option("--receipt", help="Write the signed receipt to this file.")],
     node: NodeOption = DEFAULT_LISTEN,
-    tls_ca: TlsCa = None,
-    tls_cert: TlsCert = None,
-    tls_key: TlsKey = None,
-    tls_country: TlsCountry = "",
-    timeout: Timeout = 30.0,
+    connection: Reach = REGION,
 ) -> None:
     """Sign a conclusion on a candidate with your own key, and hand it on. It uses the reference up."""
     said = peer_pb2.Confirmation(
@@ -198,8 +211,7 @@ def confirm(
         certificate=signed.certificate,
         signature=signed.signature,
     )
-    tls = tls_of(tls_ca, tls_cert, tls_key, tls_country)
-    with RegionClient(node, tls=tls, timeout=timeout) as client:
+    with connection.client(node, RegionClient) as client:
         write_file(receipt, client.confirm_candidate(request).receipt)
     out.print(
         f"{country} has taken the conclusion; the receipt is in {printable(str(receipt))}", markup=False
@@ -207,18 +219,15 @@ def confirm(
 
 
 @app.command("peers")
+@grouped
 def list_peers(
+    *,
     node: NodeOption = DEFAULT_LISTEN,
-    tls_ca: TlsCa = None,
-    tls_cert: TlsCert = None,
-    tls_key: TlsKey = None,
-    tls_country: TlsCountry = "",
-    timeout: Timeout = 30.0,
+    connection: Reach = REGION,
     as_json: JsonFlag = False,
 ) -> None:
     """List the countries that the own node can ask."""
-    tls = tls_of(tls_ca, tls_cert, tls_key, tls_country)
-    with RegionClient(node, tls=tls, timeout=timeout) as client:
+    with connection.client(node, RegionClient) as client:
         found = client.peers().peers
     if as_json:
         print_json([message_dict(one) for one in found])
@@ -249,8 +258,8 @@ def _offered(one: region_pb2.Peer) -> tuple[str, ...]:
 def region_request(
     prints: Iterable[PrintInput],
     *,
-    search_type: SearchType,
-    files: Iterable[File],
+    search_type: SearchType = SearchType.TP_TP,
+    files: Iterable[File] = (File.CRIMINAL,),
     request_id: str = "",
     **given: Any,
 ) -> region_pb2.IdentifyRegionRequest:
@@ -349,8 +358,3 @@ def _table(title: str, *columns: str) -> Table:
     for column in columns:
         table.add_column(column, overflow="fold")
     return table
-
-
-def tls_of(ca: Path | None, certificate: Path | None, key: Path | None, country: str) -> ClientTls | None:
-    """Return the files that options name, None where they name none."""
-    return ClientTls(ca, certificate, key, country) if ca or certificate or key else None

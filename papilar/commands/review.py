@@ -13,6 +13,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from papilar.commands.options import JsonFlag
 from papilar.show import counted, out, print_json, printable, show_pairs
 from papilar.store.review import Closing, Review, ReviewStore
 from papilar.watch import Thresholds, findings
@@ -21,7 +22,6 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_comp
 
 Gallery = Annotated[str, typer.Argument(metavar="GALLERY", help="Gallery folder, or the data base's URL.")]
 Number = Annotated[int, typer.Argument(metavar="NUMBER", min=1, help="Of the finding, as listed.")]
-JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 
 @app.callback()

@@ -16,8 +16,7 @@ from rich.table import Table
 
 from papilar.api.peer.v1 import peer_pb2, types_pb2
 from papilar.audit.entry import Entry
-from papilar.commands.options import TlsCountry, TokenOption, caller_of
-from papilar.commands.region import NodeOption, TlsCa, TlsCert, TlsKey, tls_of
+from papilar.commands.options import REGION, JsonFlag, NodeOption, Reach, grouped
 from papilar.config import DEFAULT_LISTEN
 from papilar.errors import RequestInvalid
 from papilar.exchange.statistics import Difference, compare, entries_of, stated_rows
@@ -41,7 +40,9 @@ DIFFERENT = 3
 _COLUMNS = ("searches", "with_candidates", "refused", "quota", "unanswered", "confirmed", "rejected")
 
 
+@grouped
 def stats(
+    *,
     gallery: Annotated[str, typer.Argument(metavar="GALLERY", help="Folder with the log, or its URL.")],
     month: Annotated[str, typer.Option(help="Of which month, as 2026-11; by default the last one.")] = "",
     page: Annotated[Path | None, typer.Option(help="Write a page with plots (HTML) to this file.")] = None,
@@ -53,14 +54,10 @@ def stats(
     whole: Annotated[
         bool, typer.Option("--whole", help="Withhold nothing. For the country itself; not to be passed on.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    as_json: JsonFlag = False,
     peer: Annotated[str, typer.Option(help="Hold our counters against what this country has signed.")] = "",
     node: NodeOption = DEFAULT_LISTEN,
-    tls_ca: TlsCa = None,
-    tls_cert: TlsCert = None,
-    tls_key: TlsKey = None,
-    tls_country: TlsCountry = "",
-    token_file: TokenOption = None,
+    connection: Reach = REGION,
 ) -> None:
     """Count a month of the exchange by pair of countries and type of search, out of the log."""
     wanted = months_to(month or months_to(month_of(datetime.now(UTC)), 2)[0], months if page else 1)
@@ -69,8 +66,7 @@ def stats(
     own = country or _own(entries)
     rows = [row for each in wanted for row in count(entries, own, each)]
     if peer:
-        tls, caller = tls_of(tls_ca, tls_cert, tls_key, tls_country), caller_of(None, token_file)
-        with RegionClient(node, tls=tls, caller=caller) as client:
+        with connection.client(node, RegionClient) as client:
             theirs = _theirs(client, peer, wanted[-1])
         ours = [row for row in rows if row.month == wanted[-1] and {row.asking, row.asked} == {own, peer}]
         raise typer.Exit(_show_differences(compare(ours, theirs), peer, wanted[-1], as_json=as_json))

@@ -4,9 +4,10 @@ An answer is bound to its search by `search_sha256`, and a `request_id` is rando
 only. So an answer that is replayed, swapped between two searches or meant for another country does not fit.
 """
 
+import json
 import math
 import re
-from datetime import datetime
+from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -16,13 +17,17 @@ from papilar.audit.heads import KIND, Check, Forked, SignedHead, Unproven, keep_
 from papilar.errors import AnswerInvalid, LogForked
 from papilar.exchange.prints import check_print
 from papilar.exchange.seal import SEALS, SKEW, content_hash, open_sealed
+from papilar.exchange.words import policy_request
+from papilar.policy import Direction
 from papilar.signing import Signature
+from papilar.store.exchange import OwnSearches
 from papilar.store.log import LogStore
 from papilar.trust import Trust
 
 _CODE = re.compile("[A-Z][A-Z0-9_]{0,31}")
 _REFERENCE = re.compile("[A-Za-z0-9_-]{43}")
 _CALIBRATION = re.compile("[A-Za-z0-9._-]{0,64}")
+_LONGEST = timedelta(days=90)  # that a reference lives under any law; a peer may state what it likes
 _MOST_PATH = 64  # a log of 2**64 entries
 _REMEDY = "tell the operator of that node; nothing of the answer was used"
 
@@ -112,6 +117,20 @@ def keep_peers_head(store: LogStore, head: SignedHead, trust: Trust, *, at: date
             remedy="tell the supervising authorities of both countries; papilar audit heads shows the two",
         )
     return not isinstance(verdict, Unproven)
+
+
+def keep_facts(
+    searches: OwnSearches, search: peer_pb2.Search, answer: peer_pb2.Answer, *, at: datetime
+) -> None:
+    """Keep what our law was asked about a search that found somebody, as long as its references live.
+
+    It is asked again when an examiner's conclusion is handed on; see `papilar.exchange.conclusions`.
+    """
+    if answer.candidates:
+        ends = max(one.expire_time.seconds for one in answer.candidates) - at.timestamp()
+        left = timedelta(seconds=min(max(0.0, ends), _LONGEST.total_seconds()))
+        facts = json.dumps(policy_request(search, direction=Direction.OUTBOUND).table())
+        searches.keep(search.asked_country, search.request_id, facts, expires=at + left)
 
 
 def checker(trust: Trust) -> Check:

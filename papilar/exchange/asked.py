@@ -17,7 +17,7 @@ from matcher.errors import InvalidInput, PapilarError
 from papilar.api.peer.v1 import peer_pb2, types_pb2
 from papilar.audit.entry import Act, Outcome, Sent
 from papilar.audit.log import AuditLog
-from papilar.errors import DeadlinePassed
+from papilar.errors import DeadlinePassed, NotPermitted
 from papilar.exchange import references
 from papilar.exchange.approvals import PERSON_DISAGREED
 from papilar.exchange.confirming import confirm
@@ -68,7 +68,7 @@ class AskedOptions:
     quantum_seconds: float = 2.0
     searches: int = 2
     max_message_bytes: int = 32 * 1024 * 1024
-    put_off_seconds: float = 1.0
+    put_off_seconds: float = 2.0
     search_seconds: float = 300.0
 
 
@@ -151,7 +151,7 @@ class AskedNode:
     def describe(self, peer: str) -> types_pb2.Signed:
         """Say what the node offers a country: a sealed `NodeDescription`; `NotPermitted` as the law says."""
         law = self._law()
-        check_permitted(law, Action.DESCRIBE, peer, direction=Direction.INBOUND)
+        self._check_permitted(law, Action.DESCRIBE, peer)
         quotas = {kind: law.quota(peer, kind) for kind in SearchType}
         described = peer_pb2.NodeDescription(
             country=self.country,
@@ -176,6 +176,14 @@ class AskedNode:
             reference_days=law.terms.reference_days,
         )
         return seal("description", described, self._office.signer)
+
+    def _check_permitted(self, law: Law, action: Action, peer: str) -> None:
+        try:
+            check_permitted(law, action, peer, direction=Direction.INBOUND)
+        except NotPermitted as error:
+            why, at = f"the law does not permit to {action}", self._office.clock()
+            self._together.append(self._office.records.of_refused(peer, error.reason, at=at, why=why))
+            raise
 
     # ---- searches
 
@@ -406,7 +414,7 @@ class AskedNode:
             By the law.
         """
         office, law = self._office, self._law()
-        check_permitted(law, Action.STATISTICS, peer, direction=Direction.INBOUND)
+        self._check_permitted(law, Action.STATISTICS, peer)
         hides = law.terms.hides_denial
         rows = count(entries_of(office.log.store, (month,), peer=peer), self.country, month)
         said = to_statement(rows, self.country, peer, month, at=office.clock(), hides_refusals=hides)

@@ -29,7 +29,7 @@ from papilar.errors import (
     TooManyCalls,
 )
 from papilar.exchange import diary, witness
-from papilar.exchange.answers import check_answer, keep_peers_head
+from papilar.exchange.answers import check_answer, keep_facts, keep_peers_head
 from papilar.exchange.calls import Caller, Gone, Line, Peer, PeerLine, Question, Reply, refused_here
 from papilar.exchange.prints import check_prints
 from papilar.exchange.region import (
@@ -46,10 +46,19 @@ from papilar.exchange.region import (
 )
 from papilar.exchange.seal import seal, stamp
 from papilar.exchange.statistics import read_statement
-from papilar.exchange.words import check_country, check_permitted, check_search, policy_request, to_number
-from papilar.policy import Action, Decision, Direction, Law, Verdict
+from papilar.exchange.words import (
+    check_country,
+    check_permitted,
+    check_search,
+    policy_request,
+    to_number,
+    to_words,
+    why_refused,
+)
+from papilar.policy import Action, Decision, Direction, File, Law
 from papilar.signing import Signer
 from papilar.statistics import span
+from papilar.store.exchange import OwnSearches
 from papilar.trust import Trust
 
 _MARGIN = 0.05  # seconds of a deadline that are kept to log and hand over the gaps
@@ -125,6 +134,7 @@ class FederatedSearcher:
     signer : Signer
         Our seal.
     log : AuditLog
+        Beside it is kept what the law was asked of the searches that found somebody.
     outbox : Waiting, optional
         Without it nothing waits.
     own : OwnSearcher, optional
@@ -156,7 +166,7 @@ class FederatedSearcher:
             self._nodes[country] = Peer(country, [_OwnGallery(own)], patience=math.inf)
         self.calibration_id = calibration_id or shipped().id
         self.log, self.trust, self.signer, self.clock = log, trust, signer, clock
-        self._law, self._outbox = law, outbox
+        self.law, self._outbox, self.own_searches = law, outbox, OwnSearches.beside(log.store)
         self._caller = Caller(len(self._nodes))
         self._beside = ThreadPoolExecutor(1, thread_name_prefix="witness")
         self._witnessing = threading.Lock()
@@ -215,11 +225,12 @@ class FederatedSearcher:
     def ask(self, search: peer_pb2.Search, *, seconds: float) -> CountryAnswer:
         """Put one statement to the country that it names, again or for the first time.
 
-        The law is asked anew. A statement that is not permitted as it stands, all its files, is not sent.
+        The law is asked anew, and what the peer offers is looked at. A statement that is not permitted as it
+        stands, all its files, is not sent.
         """
         decision = self._decide(search)
-        if not set(search.files) <= set(_numbers(decision)):
-            gap = Gap(search.asked_country, GapKind.NOT_PERMITTED_HERE, decision.code)
+        gap = self._hopeless(search, decision)
+        if gap is not None:
             self.log.append(diary.refused_here(search, decision, gap, at=self.clock()))
             return CountryAnswer(search.asked_country, gap=gap)
         if search.asked_country not in self.peers:
@@ -257,7 +268,7 @@ class FederatedSearcher:
         span(month)
         if country not in self.peers:
             raise NodeUnreachable(f"{country} is no peer of this node", remedy="see papilar region peers")
-        law, now = self._law(self.clock()), self.clock()
+        law, now = self.law(self.clock()), self.clock()
         check_permitted(law, Action.STATISTICS, country, direction=Direction.OUTBOUND)
         request = peer_pb2.GetStatisticsRequest(month=month)
         signed = self.peers[country].lines[0].get_statistics(request, timeout=seconds).statistics
@@ -286,7 +297,7 @@ class FederatedSearcher:
 
     def _describe(self, country: str, now: datetime) -> None:
         try:
-            check_permitted(self._law(now), Action.DESCRIBE, country, direction=Direction.OUTBOUND)
+            check_permitted(self.law(now), Action.DESCRIBE, country, direction=Direction.OUTBOUND)
             said = witness.describe(
                 self.peers[country].lines[0],
                 country,
@@ -322,9 +333,9 @@ class FederatedSearcher:
                 gaps.append(Gap(country, GapKind.UNREACHABLE, "NO_SUCH_PEER"))
                 continue
             decision = self._decide(search)
+            search.files[:] = _numbers(decision) or search.files
             gap = self._hopeless(search, decision)
             if gap is None:
-                search.files[:] = _numbers(decision)
                 searches[country] = search
                 entries.append((search, decision))
             else:
@@ -338,9 +349,9 @@ class FederatedSearcher:
 
     def _hopeless(self, search: peer_pb2.Search, decision: Decision) -> Gap | None:
         """Return why a search is not sent: our law, or what the peer has said that it does not take."""
-        country = search.asked_country
-        if decision.verdict is not Verdict.ALLOW:
-            return Gap(country, GapKind.NOT_PERMITTED_HERE, decision.code)
+        country, code = search.asked_country, why_refused(decision, to_words(File, search.files))
+        if code:
+            return Gap(country, GapKind.NOT_PERMITTED_HERE, code)
         offer = self._offers.get(country)
         gap = not_offered(search, offer) if offer else None
         if gap is not None:
@@ -348,7 +359,7 @@ class FederatedSearcher:
         return gap
 
     def _decide(self, search: peer_pb2.Search) -> Decision:
-        law = self._law(self.clock())
+        law = self.law(self.clock())
         return law.decide(policy_request(search, direction=Direction.OUTBOUND))
 
     # ---- under way
@@ -404,6 +415,7 @@ class FederatedSearcher:
         try:
             answer, head = check_answer(reply.what, search, self.trust, first_asked=first, at=now)
             proven = keep_peers_head(self.log.store, head, self.trust, at=now)
+            keep_facts(self.own_searches, search, answer, at=now)
         except StorageError:
             raise
         except PapilarError as error:

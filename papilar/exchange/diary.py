@@ -78,24 +78,36 @@ def erased(search: peer_pb2.Search, why: str, *, at: datetime) -> Entry:
     return replace(_entry(search, Act.ERASURE, Outcome.DONE, at), code=why)
 
 
-def confirmed(
-    said: peer_pb2.Confirmation, examiner: str, *, answered: bool, at: datetime, code: str = ""
-) -> Entry:
+def confirmed(said: peer_pb2.Confirmation, examiner: str, *, answered: bool, at: datetime) -> Entry:
     """Return the entry for an examiner's conclusion: before it is sent, and once a receipt is there."""
     return Entry(
         time=at,
         side=Side.ASKING,
         act=Act.CONFIRMATION,
-        outcome=_CONCLUDED[said.conclusion] if not code else Outcome.ERROR,
+        outcome=_CONCLUDED[said.conclusion],
         officer=examiner,
         justification="conclusion on a candidate",
         request_id=said.request_id,
         asking=said.asking_country,
         asked=said.asked_country,
-        code=code,
         note="a receipt came" if answered else "sent",
         recipients=(said.asked_country,),
     )
+
+
+def not_concluded(
+    said: peer_pb2.Confirmation, examiner: str, code: str, *, at: datetime, decision: Decision | None = None
+) -> Entry:
+    """Return the entry for a conclusion that was not let out; with the decision, where our law was asked."""
+    entry = replace(
+        confirmed(said, examiner, answered=False, at=at),
+        act=Act.REFUSAL,
+        outcome=Outcome.REFUSED,
+        code=code,
+        note="",
+        recipients=(),
+    )
+    return entry if decision is None else _under(entry, decision)
 
 
 _CONCLUDED = {

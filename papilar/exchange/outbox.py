@@ -18,6 +18,7 @@ from papilar.audit.entry import microseconds, moment
 from papilar.audit.log import AuditLog
 from papilar.exchange import diary
 from papilar.exchange.region import CountryAnswer, Gap, GapKind
+from papilar.store.exchange import OwnSearches
 from papilar.store.outbox import AnswerRow, Key, OutboxStore, SearchRow
 
 Ask = Callable[[peer_pb2.Search, float], CountryAnswer]
@@ -65,6 +66,7 @@ class Outbox:
         self, store: OutboxStore, log: AuditLog, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     ) -> None:
         self._store, self._audit, self._clock = store, log, clock
+        self._own_searches = OwnSearches.beside(store)
         self._delivering = threading.Lock()
 
     def put(self, search: peer_pb2.Search, *, expires: datetime, at: datetime) -> None:
@@ -100,11 +102,13 @@ class Outbox:
     def deliver_due(self, ask: Ask) -> None:
         """Send what is due, country by country in order; erase what is settled or expired.
 
-        A country that does not answer is left alone until its next turn: what is behind waits with it.
+        A country that does not answer is left alone until its next turn: what is behind waits with it. The
+        facts of searches whose candidates have expired are erased too: a node that only asks has nobody else.
         """
         with self._delivering:
             self._write_off()
             self._store.erase_answers(microseconds(self._clock()))
+            self._own_searches.erase(self._clock())
             self._expire()
             down: set[str] = set()
             for key in self._store.due(microseconds(self._clock())):

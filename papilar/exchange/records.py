@@ -21,6 +21,7 @@ from papilar.policy import Law, PolicyRequest
 _PSEUDONYM = re.compile(r"[a-z0-9-]{1,63}")
 _IDENTIFIER = re.compile(r"[0-9a-f-]{36}")
 _CODE = re.compile(r"[A-Z][A-Z0-9_]{0,31}")
+_UNFIT = "the statement is outside the contract, or does not fit what is there"
 _CONCLUDED = {
     peer_pb2.CONCLUSION_IDENTIFICATION: Outcome.CONFIRMED,
     peer_pb2.CONCLUSION_EXCLUSION: Outcome.REJECTED,
@@ -64,7 +65,8 @@ class Records:
     ) -> list[Entry]:
         """Return the entries of a search: what was done, what came, what was disclosed, what went.
 
-        What was done comes first. A search that found nobody and one that was refused have the same number.
+        What was done comes first. A search that found nobody and one that was refused have the same number; one
+        whose prints were not kept at all (not `erased`) has that entry alone.
         """
         refused = ended.outcome in (Outcome.REFUSED, Outcome.QUOTA)
         first = Entry(
@@ -90,17 +92,19 @@ class Records:
             note=_salt(),
             sent=(self._prints(search),),
         )
+        if not erased:
+            return [first]
         came = replace(first, time=began, act=Act.COLLECTION, outcome=Outcome.DONE, code="", note=_salt())
         entries = [first, replace(came, justification="the prints, as they came")]
         if ended.subjects:
             entries.append(self._disclosure(first, ended.subjects))
-        if erased:
-            erasure = replace(first, act=Act.ERASURE, outcome=Outcome.DONE, code="", note=_salt())
-            entries.append(replace(erasure, justification="the probe, after the comparison"))
-        return entries
+        erasure = replace(first, act=Act.ERASURE, outcome=Outcome.DONE, code="", note=_salt())
+        return [*entries, replace(erasure, justification="the probe, after the comparison")]
 
-    def of_refused(self, peer: str, error: str, *, at: datetime, id_: str, officer: str = "") -> Entry:
-        """Return the entry of a statement that was no request: nothing of it is taken that does not fit."""
+    def of_refused(
+        self, peer: str, error: str, *, at: datetime, id_: str = "", officer: str = "", why: str = _UNFIT
+    ) -> Entry:
+        """Return the entry of what was no request, or not permitted: nothing is taken that does not fit."""
         return Entry(
             time=at,
             side=Side.ASKED,
@@ -108,7 +112,7 @@ class Records:
             outcome=Outcome.REFUSED,
             code=error,
             officer=f"{peer}:{officer if _PSEUDONYM.fullmatch(officer) else 'unknown'}",
-            justification="the statement is outside the contract, or does not fit what is there",
+            justification=why,
             request_id=id_ if _IDENTIFIER.fullmatch(id_) else "unknown",
             asking=peer,
             asked=self._country,

@@ -4,7 +4,7 @@ A request of the contract becomes a `PolicyRequest` here, and nowhere else; so d
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -13,7 +13,7 @@ from matcher.calibration import Band
 from papilar.api.peer.v1 import peer_pb2, types_pb2
 from papilar.errors import NotPermitted, RequestInvalid
 from papilar.identity import Role, is_country
-from papilar.policy.decision import Verdict
+from papilar.policy.decision import Decision, Verdict
 from papilar.policy.law import Law
 from papilar.policy.request import (
     Action,
@@ -25,6 +25,7 @@ from papilar.policy.request import (
     Purpose,
     SearchType,
 )
+from papilar.policy.rules import DEFAULT_DENY
 from papilar.store import canonical_uuid
 
 MOST_PRINTS = 40
@@ -49,7 +50,7 @@ _ALPHABETS: Mapping[str, str] = MappingProxyType(
         "officer": _PSEUDONYM,
         "ordering_officer": f"(?:{_PSEUDONYM})?",
         "reason": "[A-Z][A-Z0-9_]{0,31}",
-        "case_reference": "[A-Z0-9/.-]{1,64}",
+        "case_reference": "[A-Z0-9][A-Z0-9/.-]{0,63}",
         "asking_country": "[A-Z]{3}",
         "asked_country": "[A-Z]{3}",
     }
@@ -65,6 +66,11 @@ def to_word(kind: type[W], value: int) -> W:
     raise RequestInvalid(
         f"{kind.__name__} {value} is none of the contract's", remedy="state one of its values"
     )
+
+
+def to_words(kind: type[W], numbers: Iterable[int]) -> list[W]:
+    """Return the law's words for numbers of the contract; raises as `to_word`."""
+    return [to_word(kind, number) for number in numbers]
 
 
 def to_number(word: StrEnum) -> int:
@@ -121,8 +127,8 @@ def policy_request(search: peer_pb2.Search, *, direction: Direction) -> PolicyRe
         action=Action.SEARCH,
         direction=direction,
         peer=peer,
-        roles=frozenset(_words(Role, search.roles)),
-        files=frozenset(_words(File, search.files)),
+        roles=frozenset(to_words(Role, search.roles)),
+        files=frozenset(to_words(File, search.files)),
         purpose=to_word(Purpose, search.purpose),
         offence_class=to_word(OffenceClass, search.offence_class),
         legal_basis=to_word(LegalBasis, search.legal_basis),
@@ -144,12 +150,14 @@ def check_permitted(law: Law, action: Action, peer: str, *, direction: Direction
         )
 
 
+def why_refused(decision: Decision, files: Collection[File]) -> str:
+    """Return the code for which a law does not permit all of some files; empty where it permits all."""
+    refused = [one.code for one in decision.rulings if one.file in files and one.verdict is not Verdict.ALLOW]
+    return min(refused, key=lambda code: code == DEFAULT_DENY, default="")
+
+
 def check_country(value: str) -> str:
     """Return a country's code; raises `RequestInvalid` where a text is none."""
     if not is_country(value):
         raise RequestInvalid("no country of ISO 3166-1 alpha-3", remedy="write three capital letters, as HND")
     return value
-
-
-def _words(kind: type[W], numbers: Iterable[int]) -> list[W]:
-    return [to_word(kind, number) for number in numbers]

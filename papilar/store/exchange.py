@@ -1,8 +1,9 @@
-"""What a node keeps of the searches that other countries ask for: its tables and all statements on them.
+"""What a node keeps of searches between countries: its tables and all statements on them.
 
-`peer_request` makes a repeat safe: it is written before the work, in one transaction with the quota's
-counter, and keeps the answer for as long as one of its references lives. `peer_reference` has the hash of a
-reference, never itself. Erased content is overwritten, as everywhere in the store.
+`own_search` is of those that we ask for, all else of those that we are asked for. `peer_request` makes a
+repeat safe: it is written before the work, in one transaction with the quota's counter, and keeps the answer
+for as long as one of its references lives. `peer_reference` has the hash of a reference, never itself. Erased
+content is overwritten, as everywhere in the store.
 """
 
 import zlib
@@ -11,7 +12,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from threading import Lock
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from sqlalchemy import (
     BigInteger,
@@ -100,7 +101,14 @@ peer_confirmation = Table(  # the receipt is null until the log has the conclusi
     Column("receipt", LargeBinary),
 )
 
-_TABLES = (peer_request, peer_quota, peer_reference, peer_approval, peer_confirmation)
+own_search = Table(  # ours that found somebody; no print, no person
+    "own_search",
+    metadata,
+    Column("country", String(3), primary_key=True),
+    Column("request_id", String(36), primary_key=True),
+    Column("facts", Text, nullable=False),  # what our law was asked when it was sent
+    Column("expires_us", BigInteger, nullable=False, index=True),
+)
 
 
 class Name(NamedTuple):
@@ -168,6 +176,40 @@ class Approval(NamedTuple):
     agreed: bool | None
     person: str
     why: str
+
+
+class OwnSearches(Placed):
+    """What our law was asked about the searches of ours that found somebody. All threads may use one.
+
+    Raises
+    ------
+    StorageFull, StorageUnavailable, GalleryCorrupt
+        From any method, which then has changed nothing.
+    """
+
+    @classmethod
+    def beside(cls, other: Placed) -> Self:
+        """Return those in the data base of another, whose files they use and who closes them."""
+        return cls(other._engine)
+
+    def keep(self, country: str, request_id: str, facts: str, *, expires: datetime) -> None:
+        """Keep what the law was asked, JSON, until `expires`."""
+        values = {"country": country, "request_id": request_id, "facts": facts, "expires_us": _us(expires)}
+        with engines.transaction(self._engine, writes=True) as connection:
+            connection.execute(delete(own_search).where(_is_own(country, request_id)))
+            connection.execute(insert(own_search).values(values))
+
+    def facts(self, country: str, request_id: str, *, now: datetime) -> str | None:
+        """Return what the law was asked; None where nobody was found, or where that has expired."""
+        c = own_search.c
+        wanted = select(c.facts).where(_is_own(country, request_id), c.expires_us > _us(now))
+        with engines.transaction(self._engine, writes=False) as connection:
+            return connection.scalar(wanted)
+
+    def erase(self, now: datetime) -> None:
+        """Erase what has expired."""
+        with engines.transaction(self._engine, writes=True) as connection:
+            _erase_own(connection, _us(now))
 
 
 class ExchangeStore(Placed):
@@ -353,6 +395,8 @@ class ExchangeStore(Placed):
     def sweep(self, now: datetime) -> int:
         """Erase what has expired: references, answers, counters of other days, searches that wait in vain.
 
+        With them go the searches of ours whose candidates have expired.
+
         Returns
         -------
         int
@@ -366,6 +410,7 @@ class ExchangeStore(Placed):
             ).rowcount
             gone += _erase_answers(connection, now_us)
             connection.execute(delete(peer_approval).where(approval.expires_us <= now_us))
+            _erase_own(connection, now_us)
             connection.execute(delete(peer_quota).where(peer_quota.c.day < f"{now:%Y-%m-%d}"))
         if gone:
             engines.clear_log(self._engine)
@@ -390,6 +435,14 @@ def _us(moment: datetime) -> int:
 
 def _is(table: Table, name: Name) -> ColumnElement[bool]:
     return and_(table.c.peer == name.peer, table.c.request_id == name.id)
+
+
+def _is_own(country: str, request_id: str) -> ColumnElement[bool]:
+    return and_(own_search.c.country == country, own_search.c.request_id == request_id)
+
+
+def _erase_own(connection: Connection, now_us: int) -> None:
+    connection.execute(delete(own_search).where(own_search.c.expires_us <= now_us))
 
 
 def _counter(peer: str, search_type: str, day: str) -> ColumnElement[bool]:

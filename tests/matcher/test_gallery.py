@@ -19,6 +19,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import faiss
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -31,7 +32,7 @@ from matcher import segment as segment_module
 from matcher.cylinders import CODE, SURE_QUALITY, Cylinders, Prepared, prepare
 from matcher.errors import GalleryCorrupt, GalleryTooNew
 from matcher.gallery import MANIFEST, Gallery
-from matcher.index import CoarseIndex
+from matcher.index import FACTORY, CoarseIndex, nearest_in_pieces
 from matcher.segment import _PREFIX, VERSION, LiveSegment, SealedSegment, write_segment
 from matcher.template import Template
 
@@ -699,6 +700,39 @@ def test_other_indexes_by_name(factory: str) -> None:
     for index in (built, loaded):
         found = index.search(PRINTS[7].every.bits, neighbours=50)
         assert found.slots[np.argmax(found.votes)] == 7
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 300), st.integers(1, 60), st.integers(1, 320))
+@settings(max_examples=60, deadline=None)
+def test_a_large_index_in_pieces_finds_what_the_whole_does(seed: int, size: int, k: int, run: int) -> None:
+    """The same vectors in the same order, bit for bit, though many are equally near."""
+    rng = np.random.default_rng(seed)
+    few = rng.integers(0, 2**64, (12, 18), np.uint64)
+    bits, probe = few[rng.integers(0, 12, size)], few[rng.integers(0, 12, 5)]
+    bits[rng.random(size) < 0.3, 0] ^= np.uint64(1)
+    k = min(k, size)
+    vectors, asked = (each.view(np.uint8).reshape(len(each), -1) for each in (bits, probe))
+    apart, places = nearest_in_pieces(asked, vectors, k, size=run)
+    whole = faiss.index_binary_factory(8 * vectors.shape[1], FACTORY)
+    whole.add(vectors)
+    wanted = whole.search(asked, k)
+    for found, expected in zip((apart, places), wanted, strict=True):
+        assert found.dtype == expected.dtype
+        assert np.array_equal(found, expected)
+    distances = np.bitwise_count(probe[:, None] ^ bits).sum(axis=2, dtype=int)
+    assert np.array_equal(places, np.argsort(distances, axis=1, kind="stable")[:, :k])
+
+
+def test_an_index_that_is_large_votes_as_a_small_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    bits = np.concatenate([p.every.bits for p in PRINTS[:40]])
+    owner = np.repeat(np.arange(40), [len(p.every.bits) for p in PRINTS[:40]])
+    index, probe = CoarseIndex.build(bits, owner), PRINTS[7].every.bits
+    small = index.search(probe, neighbours=50)
+    monkeypatch.setattr("matcher.index.SERIAL", 0)
+    monkeypatch.setattr("matcher.index.PIECE", 100 * len(probe))
+    large = index.search(probe, neighbours=50)
+    assert np.array_equal(small.slots, large.slots)
+    assert small.votes.tobytes() == large.votes.tobytes()
 
 
 def test_cylinders_without_a_bit_vote_for_nothing() -> None:

@@ -370,6 +370,39 @@ def test_a_change_of_the_same_size_and_time_is_seen(tmp_path: Path) -> None:
     assert flaw(trust, tmp_path / "SLV/node.pem") == "REVOKED"
 
 
+def test_who_was_believed_before_is_asked_everything_again(tmp_path: Path) -> None:
+    """What is remembered of a certificate says neither its kind, nor the time, nor that it is good still."""
+    folder, clock = countries(tmp_path, "SLV"), Clock()
+    trust, leaf = Trust.load(folder, clock=clock), (tmp_path / "SLV/node.pem").read_bytes()
+    for _ in range(2):
+        assert flaw(trust, leaf) == ""
+        assert flaw(trust, leaf, kind="seal") == "WRONG_KIND"
+        assert flaw(trust, leaf, at=AT - HOUR) == "NOT_YET_VALID"
+        assert flaw(trust, leaf, at=AT + 21 * DAY) == "EXPIRED"
+    listed = pki.revoke(tmp_path / "SLV", tmp_path / "SLV/node.pem", at=AT)
+    shutil.copy(listed, folder / "SLV/revoked.pem")
+    clock.now += 1
+    assert flaw(trust, leaf) == "REVOKED"
+    countries(tmp_path / "new", "SLV")
+    for name in ("ca.pem", "revoked.pem"):
+        shutil.copy(tmp_path / "new/trust/SLV" / name, folder / "SLV" / name)
+    clock.now += 1
+    assert flaw(trust, leaf) == "UNKNOWN_AUTHORITY", "signed by an authority that is gone"
+    assert flaw(trust, tmp_path / "new/SLV/node.pem") == ""
+
+
+def test_many_certificates_take_no_more_room(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only so many are remembered, and nobody is refused for it."""
+    monkeypatch.setattr("papilar.trust._MOST_CHAINS", 3)
+    fresh = Trust.load(world / "trust")
+    for _ in range(2):
+        for country in ("SLV", "HND"):
+            for kind in ("node", "seal", "law"):
+                assert flaw(fresh, world / country / f"{kind}.pem") == ""
+                assert flaw(fresh, b"x") == "UNREADABLE"
+                assert len(fresh._good.chains) <= 3
+
+
 @pytest.mark.parametrize(
     "breaks",
     [

@@ -1,5 +1,6 @@
 """Nodes that break one rule each: what is made of a sound node and its seal, and answers in its place."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -277,11 +278,12 @@ class UnknownFieldInConfirmation(Broken):
             raise ReferenceUnknown("there is no such reference", remedy="search again") from None
 
 
-class Head(Broken):
+class Head(Broken, ABC):
     """Offers another head than its own when heads are exchanged."""
 
+    @abstractmethod
     def other(self, head: TreeHead) -> TreeHead:
-        raise NotImplementedError
+        """The head that is offered for its own."""
 
     def exchange_heads(
         self, request: peer_pb2.ExchangeHeadsRequest, peer: str

@@ -12,6 +12,7 @@ from typing import Any
 
 import grpc
 import numpy as np
+from grpc_status import rpc_status
 from trials import DAY, countries
 
 from enroll.image import GrayImage, encode_png
@@ -19,6 +20,7 @@ from papilar.api.peer.v1 import peer_pb2, peer_pb2_grpc, types_pb2
 from papilar.audit.entry import Act, Entry, Outcome, Side
 from papilar.audit.heads import sign_head
 from papilar.audit.log import AuditLog
+from papilar.errors import ReferenceUnknown
 from papilar.exchange.answers import data_of, from_head
 from papilar.exchange.asking import FederatedSearcher
 from papilar.exchange.calls import Peer, PeerLine
@@ -28,6 +30,7 @@ from papilar.identity import Role
 from papilar.peer_client import open_peer
 from papilar.policy import File, Law, LawText, LegalBasis, OffenceClass, Purpose, SearchType
 from papilar.requests import PrintInput
+from papilar.server import status_of
 from papilar.signing import Signer
 from papilar.store.log import LogStore
 from papilar.store.store import FILE_NAME
@@ -239,6 +242,30 @@ def hanging(peer: ScriptedPeer, search: peer_pb2.Search, context: Any) -> Iterat
 
 def refusing(peer: ScriptedPeer, search: peer_pb2.Search, context: Any) -> Iterator[peer_pb2.SearchResponse]:
     yield peer.sealed(peer.statement(search, outcome=peer_pb2.OUTCOME_REFUSED, code="PURPOSE_NOT_COVERED"))
+
+
+class Confirming(ScriptedPeer):
+    """Takes conclusions, with a change of the receipt."""
+
+    def __init__(self, folder: Path, country: str, script: Script | None = None) -> None:
+        super().__init__(folder, country, script or answering(7.0))
+        self.changes: dict[str, Any] = {}
+        self.taken: list[peer_pb2.Confirmation] = []
+
+    def Confirm(self, request: peer_pb2.ConfirmRequest, context: Any) -> Any:  # noqa: N802
+        said = peer_pb2.Confirmation.FromString(request.confirmation.statement)
+        if said.reference == "0" * 43:
+            error = ReferenceUnknown("there is no such reference", remedy="search again")
+            context.abort_with_status(rpc_status.to_status(status_of(error)))
+        self.taken = [said]
+        values: dict[str, Any] = {
+            "confirmation_id": said.confirmation_id,
+            "confirmation_sha256": sha256(request.confirmation.statement).digest(),
+            "create_time": stamp(datetime.now(UTC)),
+            "log": self.proof(),
+        }
+        receipt = peer_pb2.Receipt(**values | self.changes)
+        return peer_pb2.ConfirmResponse(receipt=seal("receipt", receipt, self.signer))
 
 
 class Region:

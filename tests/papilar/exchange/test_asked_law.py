@@ -11,6 +11,7 @@ from countries import PERMIT, Answering, Asking, a_print, answering, law
 from grpc_status import rpc_status
 
 from papilar.api.peer.v1 import peer_pb2
+from papilar.audit.entry import Act, Outcome
 from papilar.errors import NotPermitted
 from papilar.node import Node
 from papilar.policy import File
@@ -39,6 +40,8 @@ def test_a_law_that_does_not_say_what_the_node_offers(
             status = rpc_status.from_call(refused.value)
             assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED  # type: ignore[attr-defined]
             assert NotPermitted.reason.encode() in status.details[0].value
+    logged = [(e.act, e.outcome, e.code, e.asking) for e in slv.entries() if "permit to" in e.justification]
+    assert logged == [(Act.REFUSAL, Outcome.REFUSED, "NOT_PERMITTED", "HND")] * 2
     assert slv.answer(hnd.sealed(a_print())).outcome == peer_pb2.OUTCOME_CANDIDATES
 
 

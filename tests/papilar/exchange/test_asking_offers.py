@@ -1,6 +1,7 @@
 """What a peer says that it offers, over real sockets: asked once a day, and what it rules out is not sent."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ from papilar.audit.entry import Act, Outcome
 from papilar.errors import AnswerInvalid, NodeUnreachable, NotPermitted, RequestInvalid
 from papilar.exchange import asking
 from papilar.exchange.asking import FederatedSearcher
+from papilar.exchange.outbox import Outbox
 from papilar.exchange.region import Gap, GapKind
 from papilar.exchange.seal import seal, stamp
 from papilar.signing import Signer
+from papilar.store.outbox import OutboxStore
 
 NOTHING_OF_NODES = PERMIT + (
     '@id("no") @reads("Nothing about nodes.") @code("NOT_OF_NODES")\n'
@@ -87,6 +90,26 @@ def test_more_than_a_peer_takes_is_not_sent(region: Region, hnd: Describing) -> 
     look(searcher)
     assert searcher.collect(asked()).gaps == (Gap("HND", GapKind.REFUSED, "MESSAGE_TOO_LARGE"),)
     assert hnd.asked == []
+
+
+def test_what_waits_is_not_sent_either(region: Region, hnd: Describing, tmp_path: Path) -> None:
+    """It was put there while the peer still took it; it is settled, and its prints are erased."""
+    late = timedelta()
+    with closing(OutboxStore.open(tmp_path / "log")) as kept:
+        outbox = Outbox(kept, region.log, clock=lambda: datetime.now(UTC) + late)
+        searcher = region.searcher(hnd, outbox=outbox)
+        hnd.script = answering(outcome=peer_pb2.OUTCOME_NEEDS_HUMAN)
+        search = asked(keep=timedelta(hours=1))
+        assert searcher.collect(search).gaps == (Gap("HND", GapKind.QUEUED, "NEEDS_HUMAN"),)
+        hnd.changes, searcher._looked = {"quotas": []}, {}
+        assert look(searcher) is not None
+        late = timedelta(minutes=1)
+        outbox.deliver_due(lambda one, seconds: searcher.ask(one, seconds=seconds))
+        ((came,), waits) = outbox.answers(search.request_id, officer="e7")
+        assert (came.code, came.answer, waits) == ("NOT_OFFERED", None, [])
+    assert len(hnd.asked) == 1
+    last = [(e.act, e.code) for e in region.entries()][-2:]
+    assert last == [(Act.REFUSAL, "NOT_OFFERED"), (Act.ERASURE, "SETTLED")]
 
 
 def test_it_is_asked_once_a_day(region: Region, hnd: Describing) -> None:

@@ -13,8 +13,19 @@ from typing import Any
 
 import grpc
 import pytest
-from askers import ASKING, Region, ScriptedPeer, answering, description, hanging, png, refusing, signer, world
-from grpc_status import rpc_status
+from askers import (
+    ASKING,
+    Confirming,
+    Region,
+    ScriptedPeer,
+    answering,
+    description,
+    hanging,
+    png,
+    refusing,
+    signer,
+    world,
+)
 from trials import DAY, user
 from typer.testing import CliRunner
 
@@ -41,7 +52,6 @@ from papilar.policy import File, SearchType
 from papilar.region_client import RegionClient
 from papilar.region_server import RegionService
 from papilar.requests import PrintInput
-from papilar.server import status_of
 from papilar.store.outbox import OutboxStore
 from papilar.tls import TlsFiles, server_credentials
 from papilar.users import Mandate, Permit
@@ -309,30 +319,6 @@ def test_two_sides_of_the_same_month(region: Region, serve: Serve, counts: dict[
 # ---- conclusions
 
 
-class Confirming(ScriptedPeer):
-    """Takes conclusions, with a change of the receipt."""
-
-    def __init__(self, folder: Path, country: str) -> None:
-        super().__init__(folder, country, answering(7.0))
-        self.changes: dict[str, Any] = {}
-        self.taken: list[peer_pb2.Confirmation] = []
-
-    def Confirm(self, request: peer_pb2.ConfirmRequest, context: Any) -> Any:  # noqa: N802
-        said = peer_pb2.Confirmation.FromString(request.confirmation.statement)
-        if said.reference == "0" * 43:
-            error = ReferenceUnknown("there is no such reference", remedy="search again")
-            context.abort_with_status(rpc_status.to_status(status_of(error)))
-        self.taken = [said]
-        values: dict[str, Any] = {
-            "confirmation_id": said.confirmation_id,
-            "confirmation_sha256": sha256(request.confirmation.statement).digest(),
-            "create_time": stamp(datetime.now(UTC)),
-            "log": self.proof(),
-        }
-        receipt = peer_pb2.Receipt(**values | self.changes)
-        return peer_pb2.ConfirmResponse(receipt=seal("receipt", receipt, self.signer))
-
-
 @pytest.fixture
 def confirming(region: Region) -> Confirming:
     region.scripted.append(Confirming(region.folder, "HND"))
@@ -363,11 +349,18 @@ def conclusion(region: Region, by: str = "e7", **changes: Any) -> region_pb2.Con
     )
 
 
+def searched(client: RegionClient) -> str:
+    """Search, and find somebody; return the id of the request."""
+    asked = request()
+    list(client.identify_region(asked))
+    return asked.request_id
+
+
 def test_a_conclusion_is_handed_on_and_both_ends_are_logged(
     region: Region, serve: Serve, confirming: Confirming
 ) -> None:
     with serve(confirming).client() as client:
-        response = client.confirm_candidate(conclusion(region))
+        response = client.confirm_candidate(conclusion(region, request_id=searched(client)))
     receipt = peer_pb2.Receipt.FromString(types_pb2.Signed.FromString(response.receipt).statement)
     assert receipt.confirmation_id == confirming.taken[0].confirmation_id
     logged = [e for e in region.entries() if e.act is Act.CONFIRMATION and e.asked == "HND"]
@@ -397,8 +390,8 @@ def test_what_is_no_conclusion_of_the_caller_does_not_leave(
 
 
 def test_a_reference_that_is_used_up(region: Region, serve: Serve, confirming: Confirming) -> None:
-    with serve(confirming).client() as client, pytest.raises(ReferenceUnknown):
-        client.confirm_candidate(conclusion(region, reference="0" * 43))
+    with serve(confirming).client() as client, pytest.raises(ReferenceUnknown, match="such reference"):
+        client.confirm_candidate(conclusion(region, request_id=searched(client), reference="0" * 43))
 
 
 @pytest.mark.parametrize(
@@ -409,7 +402,7 @@ def test_a_receipt_for_something_else(
 ) -> None:
     confirming.changes = changes
     with serve(confirming).client() as client, pytest.raises(NodeError, match="receipt"):
-        client.confirm_candidate(conclusion(region))
+        client.confirm_candidate(conclusion(region, request_id=searched(client)))
 
 
 # ---- the command
@@ -446,7 +439,8 @@ def test_the_command_concludes(region: Region, serve: Serve, confirming: Confirm
     marked.write_text("[]")
     signs = ["--sign-cert", str(home / "user-e7-sign.pem"), "--sign-key", str(home / "user-e7-sign.key")]
     concluded = ["--conclusion", "identification", "--marked", str(marked), "--count", "12"]
-    what = ["HND", str(uuid.uuid4()), "b" * 43]
+    with served.client() as client:
+        what = ["HND", searched(client), "b" * 43]
     code, _ = run("confirm", *what, *concluded, *signs, "--receipt", str(receipt), *served.options())
     assert code == 0
     (said,) = confirming.taken

@@ -58,7 +58,7 @@ def test_a_rule_that_no_example_shows_fails(mine: Path) -> None:
         stream.write('forbid(principal, action == Action::"search", resource) when { false };\n')
     result = run("test", mine)
     assert result.exit_code == 1
-    assert "untested rule odd, line 96" in result.stdout
+    assert "untested rule odd, line 108" in result.stdout
     assert said("test", mine)[0]["untested_rules"] == ["odd"]
 
 
@@ -101,12 +101,12 @@ def test_show_and_check_say_what_the_law_is(mine: Path) -> None:
     assert shown["quotas"]["*"]["TP_TP"]["per_day"] == 0
     assert {"id": "ask-guatemala", "effect": "permits"}.items() <= shown["rules"][5].items()
     assert "permits, if a person agrees" in run("show", RESTRICTIVE).stdout
-    assert said("check", mine)["rules"] == 8
+    assert said("check", mine)["rules"] == 9
     assert "well formed" in run("check", mine).stdout
     altered(mine / "rules.cedar", "context.minor", "context.miner")
     refused = run("check", mine).exception
     assert isinstance(refused, LawInvalid)
-    assert "line 75" in refused.cause
+    assert "line 87" in refused.cause
 
 
 def test_a_law_is_signed_installed_and_not_rolled_back(mine: Path, tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from laws import EXAMPLES, PERMIT, SHIPPED, asked, forbid, law, rewritten, text
 
 from papilar.errors import LawInvalid
-from papilar.policy import Law, Quota, SearchType, Verdict, changes, try_law
+from papilar.identity import Role
+from papilar.policy import Action, Direction, Law, Quota, SearchType, Verdict, changes, try_law
 
 SHIPPED_LAWS = [Law.load(EXAMPLES / name) for name in SHIPPED]
 RULES = [(shipped, rule) for shipped in SHIPPED_LAWS for rule in shipped.rules.rules]
@@ -32,6 +33,14 @@ def test_a_shipped_law_passes_its_own_examples(shipped: Law) -> None:
 def test_a_shipped_law_without_one_of_its_rules_fails(shipped: Law, rule: Any) -> None:
     others = [other.text for other in shipped.rules.rules if other != rule]
     assert not try_law(rewritten(shipped, others)).passed
+
+
+@pytest.mark.parametrize("shipped", SHIPPED_LAWS, ids=SHIPPED)
+def test_a_shipped_law_says_who_may_send_a_conclusion_out(shipped: Law) -> None:
+    told = [o for o in try_law(shipped).outcomes if o.example.request.action is Action.CONFIRM]
+    out = [o for o in told if o.example.request.direction is Direction.OUTBOUND]
+    assert {o.decision.verdict for o in out} == {Verdict.ALLOW, Verdict.DENY}
+    assert all(Role.EXAMINER in o.example.request.roles for o in out if o.decision.verdict is Verdict.ALLOW)
 
 
 def test_a_rule_that_no_example_shows_fails_the_trial() -> None:

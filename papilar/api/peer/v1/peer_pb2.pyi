@@ -319,7 +319,9 @@ class Search(_message.Message):
     legal_basis: _types_pb2.LegalBasis.ValueType
     """What the request rests on."""
     case_reference: _builtins.str
-    """The case, under a name that says nothing to others: 1 to 64 of `A-Z`, `0-9`, `-`, `/` and `.`."""
+    """The case, under a name that says nothing to others: 1 to 64 of `A-Z`, `0-9`, `-`, `/` and `.`, first a letter or a
+    digit.
+    """
     search_type: _types_pb2.SearchType.ValueType
     """What is compared with what."""
     expedite: _builtins.bool
