@@ -5,12 +5,13 @@ from types import MappingProxyType
 
 import typer
 
-from papilar.commands import audit, conformance, peer, pki, policy, region, review
+from papilar.commands import audit, conformance, nist, peer, pki, policy, region, review
 
 peer.app.add_typer(conformance.app)  # `check` and `kit` beside `pending` and `approve`
 GROUPS: Mapping[str, typer.Typer] = MappingProxyType(
     {
         "audit": audit.app,
+        "nist": nist.app,
         "peer": peer.app,
         "pki": pki.app,
         "policy": policy.app,
