@@ -12,7 +12,7 @@ import threading
 import zlib
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -197,17 +197,16 @@ class Gallery:
         """
         with self._lock:
             taken = [source.rows.tolist() for source in sources]
-        kept = [
-            (row, source.prepared(slot))
-            for source, rows in zip(sources, taken, strict=True)
+        kept = sorted(
+            (row, index, slot)
+            for index, rows in enumerate(taken)
             for slot, row in enumerate(rows)
-            if self._place.get(row) == (source, slot)
-        ]
-        kept.sort(key=lambda pair: pair[0])
+            if self._place.get(row) == (sources[index], slot)
+        )
         path = self._folder / self._free_name()
         fresh: tuple[SealedSegment, ...] = ()
         if kept:
-            write_segment(path, [row for row, _ in kept], [prepared for _, prepared in kept])
+            write_segment(path, [row for row, _, _ in kept], _Kept(sources, kept))
             fresh = (SealedSegment(path),)
         sealed = tuple(s for s in self._sealed if s not in replaced) + fresh
         self._write_manifest(sealed)
@@ -289,6 +288,20 @@ class Gallery:
         for path in [*self._folder.glob("segment-*.pps"), *self._folder.glob("*.part")]:
             if path.name not in kept:
                 path.unlink(missing_ok=True)
+
+
+class _Kept(Sequence[Prepared]):
+    """The templates of some rows, taken from their segments when they are asked for."""
+
+    def __init__(self, sources: Sequence[Segment], kept: Sequence[tuple[int, int, int]]) -> None:
+        self._sources, self._kept = sources, kept
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def __getitem__(self, at: Any) -> Any:
+        _, source, slot = self._kept[at]
+        return self._sources[source].prepared(slot)
 
 
 def _crc(names: list[str]) -> int:

@@ -60,7 +60,7 @@ class CoarseIndex:
     """
 
     def __init__(self, factory: str = FACTORY) -> None:
-        self._index = faiss.index_binary_factory(DIMENSION, factory)
+        self._index: Any = faiss.index_binary_factory(DIMENSION, factory)
         self._owner = np.zeros(0, np.int64)
         self._ones = np.zeros(0, np.float32)
 
@@ -82,10 +82,7 @@ class CoarseIndex:
         GalleryCorrupt
             FAISS cannot read it, or it holds another number of vectors.
         """
-        try:
-            raw = faiss.deserialize_index_binary(data)
-        except RuntimeError as error:
-            raise GalleryCorrupt(f"a coarse index cannot be read ({error})", remedy="rebuild it") from error
+        raw = _Lying(_bytes(bits)) if not data.size else _read(data)
         if raw.ntotal != len(owner) or raw.d != DIMENSION:
             raise GalleryCorrupt(
                 f"a coarse index holds {raw.ntotal} vectors of {raw.d} bits, not {len(owner)} of {DIMENSION}",
@@ -96,7 +93,12 @@ class CoarseIndex:
         return index
 
     def dump(self) -> NDArray[np.uint8]:
-        """Return the FAISS index as bytes (uint8); owners and norms follow from the segment's own arrays."""
+        """Return the FAISS index as bytes (uint8); none of a flat one, which is the cylinders themselves.
+
+        Owners and norms follow from the segment's own arrays.
+        """
+        if _flat(self._index) is not None:
+            return np.zeros(0, np.uint8)
         data: NDArray[np.uint8] = faiss.serialize_index_binary(self._index)
         return data
 
@@ -134,13 +136,36 @@ class CoarseIndex:
         return _count(cylinder, self._owner[vector], similar)
 
 
+class _Lying(NamedTuple):
+    """A flat index of vectors that lie elsewhere, as in the file of a segment: of them nothing is copied."""
+
+    vectors: Bytes
+
+    @property
+    def ntotal(self) -> int:
+        return len(self.vectors)
+
+    @property
+    def d(self) -> int:
+        return DIMENSION
+
+
+def _read(data: NDArray[np.uint8]) -> Any:
+    try:
+        return faiss.deserialize_index_binary(data)
+    except RuntimeError as error:
+        raise GalleryCorrupt(f"a coarse index cannot be read ({error})", remedy="rebuild it") from error
+
+
 def _nearest(index: Any, probe: Bytes, k: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """Return distances (q, k) and places (q, k) of the nearest vectors; of two as near, the earlier."""
-    if len(probe) * index.ntotal <= SERIAL or not isinstance(index, faiss.IndexBinaryFlat):
+    vectors = _flat(index)
+    if vectors is None:
         faiss.omp_set_num_threads(1)  # the setting belongs to the calling thread
         D, x = index.search(probe, k)
         return D, x
-    return nearest_in_pieces(probe, _vectors(index), k, size=max(1, PIECE // len(probe)))
+    alone = len(probe) * len(vectors) <= SERIAL
+    return nearest_in_pieces(probe, vectors, k, size=len(vectors) if alone else max(1, PIECE // len(probe)))
 
 
 def nearest_in_pieces(
@@ -169,7 +194,8 @@ def nearest_in_pieces(
         D, x = faiss.knn_hamming(probe, run, min(k, len(run)))
         return (D.astype(np.int64) << _PLACE) | (x + start)
 
-    found = np.concatenate(list(_POOL.map(keys, range(0, len(vectors), size))), axis=1)
+    starts = range(0, len(vectors), size)
+    found = np.concatenate([*(_POOL.map if len(starts) > 1 else map)(keys, starts)], axis=1)
     best = np.sort(np.partition(found, k - 1, axis=1)[:, :k], axis=1)
     return (best >> _PLACE).astype(np.int32), best & ((1 << _PLACE) - 1)
 
@@ -197,9 +223,14 @@ def _bytes(bits: Bits) -> Bytes:
     return np.ascontiguousarray(bits).view(np.uint8).reshape(len(bits), DIMENSION // 8)
 
 
-def _vectors(flat: Any) -> Bytes:
-    """Return the vectors of a flat index, without copying them."""
-    vectors: Bytes = faiss.rev_swig_ptr(flat.xb.data(), flat.xb.size()).reshape(flat.ntotal, -1)
+def _flat(index: Any) -> Bytes | None:
+    """Return the vectors of a flat index, without copying them; None of another."""
+    if isinstance(index, _Lying):
+        return index.vectors
+    if not isinstance(index, faiss.IndexBinaryFlat):
+        return None
+    held = index.xb  # type: ignore[attr-defined]  # not in the stubs
+    vectors: Bytes = faiss.rev_swig_ptr(held.data(), held.size()).reshape(index.ntotal, -1)
     return vectors
 
 

@@ -15,7 +15,9 @@ starts from the version, so that a flipped bit there is not taken for a newer pr
     sure_starts, sure_bits, sure_valid, sure_minutia      the same for the sure minutiae alone
     ridge_starts   (g + 1,) int64     where each row's ridge description begins
     ridges         (b,)     uint8
-    coarse         (c,)     uint8     the FAISS index of `bits`
+    coarse         (c,)     uint8     a FAISS index of `bits`; empty where that is flat, the bits themselves
+
+Version 2 has the flat index here, a copy of all bits.
 """
 
 import json
@@ -23,9 +25,9 @@ import mmap
 import os
 import struct
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,12 +37,11 @@ from matcher.errors import GalleryCorrupt, GalleryTooNew
 from matcher.index import CoarseIndex, Votes
 
 MAGIC = b"PAPSEG\r\n"
-VERSION = 2
+VERSION = 3
 _PREFIX = struct.Struct("<8sHxxIQ")  # magic, version, header CRC-32, header length
 _ALIGN = 64
 
 Rows = NDArray[np.int64]
-Arrays = Mapping[str, NDArray[Any]]
 
 
 class Segment(Protocol):
@@ -140,21 +141,36 @@ class SealedSegment:
 def write_segment(path: Path, rows: Sequence[int], prepared: Sequence[Prepared]) -> None:
     """Write a sealed segment beside its final name, flush it to the disk, and only then give it that name.
 
+    Parameters
+    ----------
+    path : Path
+    rows : sequence of int
+    prepared : sequence of Prepared
+        Each is asked for twice, and let go of when it is written: what the segment takes in memory does not
+        grow with it, where the sequence holds nothing itself.
+
     Raises
     ------
     OSError
         Nothing is left at `path` then.
     """
-    arrays = _pack(rows, prepared)
-    header, places = _layout(arrays)
+    small = _starts(rows, prepared)
+    shapes = {name: array.shape for name, array in small.items()} | {
+        name: (int(small[column.starts][-1]), *column.tail) for name, column in _COLUMNS.items()
+    }
+    places, end = _places(shapes)
     part = path.with_suffix(".part")
     try:
         with create_private(part) as file:
-            crc = zlib.crc32(header, VERSION)
-            file.write(_PREFIX.pack(MAGIC, VERSION, crc, len(header)) + header)
-            for name, array in arrays.items():
+            file.truncate(end)
+            crcs = _write_columns(file, prepared, places)
+            for name, array in small.items():
                 file.seek(places[name])
                 file.write(array.tobytes())
+                crcs[name] = zlib.crc32(array.tobytes())
+            header = _header(shapes, places, crcs)
+            file.seek(0)
+            file.write(_PREFIX.pack(MAGIC, VERSION, zlib.crc32(header, VERSION), len(header)) + header)
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
@@ -167,53 +183,80 @@ def create_private(path: Path) -> BinaryIO:
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
 
 
-def _pack(rows: Sequence[int], prepared: Sequence[Prepared]) -> dict[str, NDArray[Any]]:
-    every = _pack_cylinders("", [p.every for p in prepared])
-    owner = np.repeat(np.arange(len(prepared)), np.diff(every["starts"]))
-    return {
-        "row": np.asarray(rows, np.int64),
-        "minutiae": _starts([p.quality for p in prepared]),
-        "pose": _joined([p.pose for p in prepared], np.zeros((0, 3), np.float32)),
-        "quality": _joined([p.quality for p in prepared], np.zeros(0, np.uint8)),
-        **every,
-        **_pack_cylinders("sure_", [p.sure for p in prepared]),
-        "ridge_starts": _starts([p.ridges for p in prepared]),
-        "ridges": _joined([p.ridges for p in prepared], np.zeros(0, np.uint8)),
-        "coarse": CoarseIndex.build(every["bits"], owner).dump(),
-    }
+class _Column(NamedTuple):
+    """An array to which each row gives some: what of it, and where what each gave begins."""
+
+    of: Callable[[Prepared], NDArray[Any]]
+    dtype: Any
+    tail: tuple[int, ...]
+    starts: str
 
 
-def _pack_cylinders(kind: str, parts: Sequence[Cylinders]) -> dict[str, NDArray[Any]]:
-    return {
-        f"{kind}starts": _starts([part.bits for part in parts]),
-        f"{kind}bits": _joined([part.bits for part in parts], np.zeros((0, WORDS), np.uint64)),
-        f"{kind}valid": _joined([part.valid for part in parts], np.zeros((0, 3), np.uint64)),
-        f"{kind}minutia": _joined([part.minutia for part in parts], np.zeros(0, np.int16)),
-    }
+_COLUMNS: Mapping[str, _Column] = {
+    "pose": _Column(lambda p: p.pose, np.float32, (3,), "minutiae"),
+    "quality": _Column(lambda p: p.quality, np.uint8, (), "minutiae"),
+    "bits": _Column(lambda p: p.every.bits, np.uint64, (WORDS,), "starts"),
+    "valid": _Column(lambda p: p.every.valid, np.uint64, (3,), "starts"),
+    "minutia": _Column(lambda p: p.every.minutia, np.int16, (), "starts"),
+    "sure_bits": _Column(lambda p: p.sure.bits, np.uint64, (WORDS,), "sure_starts"),
+    "sure_valid": _Column(lambda p: p.sure.valid, np.uint64, (3,), "sure_starts"),
+    "sure_minutia": _Column(lambda p: p.sure.minutia, np.int16, (), "sure_starts"),
+    "ridges": _Column(lambda p: p.ridges, np.uint8, (), "ridge_starts"),
+}
+_HEAD = 4096  # bytes for prefix and header, which take half of it
+_BLOCK = 256
+"""Rows written at a time: ten megabytes or so."""
 
 
-def _starts(parts: Sequence[NDArray[Any]]) -> Rows:
-    return np.cumsum([0, *(len(part) for part in parts)])
+def _starts(rows: Sequence[int], prepared: Sequence[Prepared]) -> dict[str, NDArray[Any]]:
+    """Return the arrays that are small: the rows, where the parts of each begin, and no coarse index."""
+    lengths = np.zeros((len(rows) + 1, 4), np.int64)
+    for slot, one in enumerate(prepared):
+        lengths[slot + 1] = len(one.quality), len(one.every.bits), len(one.sure.bits), len(one.ridges)
+    ends = lengths.cumsum(axis=0).T
+    names = ("minutiae", "starts", "sure_starts", "ridge_starts")
+    starts = {name: np.ascontiguousarray(each) for name, each in zip(names, ends, strict=True)}
+    return {"row": np.asarray(rows, np.int64), **starts, "coarse": np.zeros(0, np.uint8)}
 
 
-def _joined(parts: Sequence[NDArray[Any]], none: NDArray[Any]) -> NDArray[Any]:
-    return np.concatenate([*parts, none])
+def _write_columns(file: BinaryIO, prepared: Sequence[Prepared], places: Mapping[str, int]) -> dict[str, int]:
+    """Write all rows, some at a time, each column at its place; return the columns' CRC-32."""
+    at, crcs = dict(places), dict.fromkeys(_COLUMNS, 0)
+    for start in range(0, len(prepared), _BLOCK):
+        some = [prepared[slot] for slot in range(start, min(start + _BLOCK, len(prepared)))]
+        for name, column in _COLUMNS.items():
+            data = np.concatenate([column.of(one) for one in some]).astype(column.dtype, copy=False).tobytes()
+            file.seek(at[name])
+            file.write(data)
+            at[name] += len(data)
+            crcs[name] = zlib.crc32(data, crcs[name])
+    return crcs
 
 
-def _layout(arrays: Arrays) -> tuple[bytes, dict[str, int]]:
-    """Return the header and each array's place; places count from the file's start."""
-    places: dict[str, int] = {}
+def _places(shapes: Mapping[str, tuple[int, ...]]) -> tuple[dict[str, int], int]:
+    """Return each array's place in the file, where the empty ones need none, and the file's length."""
+    end, places = _HEAD, {}
+    for name, shape in shapes.items():
+        size = int(np.prod(shape)) * _dtype(name).itemsize
+        places[name] = -(-end // _ALIGN) * _ALIGN if size else _HEAD
+        end = places[name] + size if size else end
+    return places, end
+
+
+def _header(
+    shapes: Mapping[str, tuple[int, ...]], places: Mapping[str, int], crcs: Mapping[str, int]
+) -> bytes:
     entries = {
-        name: {"dtype": array.dtype.str, "shape": array.shape, "crc": zlib.crc32(array.tobytes())}
-        for name, array in arrays.items()
+        name: {"dtype": _dtype(name).str, "shape": shape, "crc": crcs[name], "at": places[name]}
+        for name, shape in shapes.items()
     }
-    room = 4096 * (1 + len(json.dumps(entries)) // 2048)  # the header grows a little by the places themselves
-    at = room
-    for name, array in arrays.items():
-        places[name] = at
-        at += -(-array.nbytes // _ALIGN) * _ALIGN
-    header = json.dumps({name: {**entry, "at": places[name]} for name, entry in entries.items()}).encode()
-    return header, places
+    return json.dumps(entries).encode()
+
+
+def _dtype(name: str) -> np.dtype[Any]:
+    column = _COLUMNS.get(name)
+    kind: np.dtype[Any] = np.dtype(column.dtype if column else np.uint8 if name == "coarse" else np.int64)
+    return kind
 
 
 def _read(path: Path) -> dict[str, NDArray[Any]]:

@@ -15,9 +15,11 @@ import sys
 import tempfile
 import threading
 import time
+import tracemalloc
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -376,7 +378,7 @@ FAILURES = [
     (Path, "open", 1),
     (Path, "replace", 1),
     (Path, "replace", 2),
-    (segment_module, "_pack", 1),
+    (segment_module, "_write_columns", 1),
     (segment_module.CoarseIndex, "load", 1),
 ]
 
@@ -491,7 +493,8 @@ def test_any_damaged_byte_is_noticed(small: Path, caplog: pytest.LogCaptureFixtu
     random_ = np.random.default_rng(2)
     places = [at for at in range(_PREFIX.size) if at not in (10, 11)]
     places += random_.integers(_PREFIX.size, _PREFIX.size + length, 20).tolist()
-    for entry in header.values():
+    assert [name for name, entry in header.items() if 0 in entry["shape"]] == ["coarse"]
+    for entry in (one for one in header.values() if 0 not in one["shape"]):
         size = int(np.prod(entry["shape"])) * np.dtype(entry["dtype"]).itemsize
         places += [entry["at"], entry["at"] + size - 1, *random_.integers(entry["at"], entry["at"] + size, 3)]
     for at in places:
@@ -572,7 +575,7 @@ def test_newer_versions_are_refused_and_left_alone(tmp_path: Path) -> None:
 def test_damage_inside_the_index_that_checksums_do_not_see() -> None:
     """FAISS bytes of another index, or of none, are refused before they can answer."""
     bits, owner = PRINTS[0].every.bits, np.zeros(len(PRINTS[0].every.bits), np.int64)
-    data = CoarseIndex.build(bits, owner).dump()
+    data = CoarseIndex.build(bits, owner, factory="BHNSW16").dump()
     for broken in (data[:40], np.zeros(100, np.uint8), data[:-8]):
         with pytest.raises(GalleryCorrupt):
             CoarseIndex.load(broken, bits, owner)
@@ -583,7 +586,7 @@ def test_damage_inside_the_index_that_checksums_do_not_see() -> None:
 # ---- golden galleries
 
 
-READ, REBUILT = (2,), (1,)
+READ, REBUILT = (2, 3), (1,)
 """Versions whose segments are read as they are, and those whose cylinders are made anew."""
 
 
@@ -757,6 +760,35 @@ def test_a_segment_keeps_every_field_byte_for_byte(tmp_path: Path) -> None:
     again = tmp_path / "again.pps"
     write_segment(again, range(len(some)), [segment.prepared(slot) for slot in range(len(some))])
     assert again.read_bytes() == path.read_bytes()
+
+
+def test_what_writing_takes_in_memory_does_not_grow_with_the_segment(tmp_path: Path) -> None:
+    """Ten blocks or forty: the templates are asked for one after the other, and none is held for long."""
+    one = PRINTS[1]
+    peaks = []
+    for count in (2_560, 10_240):
+        tracemalloc.start()
+        write_segment(tmp_path / "s.pps", range(count), Repeated(one, count))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    starts = 8 * 5 * 10_240 * 3  # rows, and where the parts of each begin, some of it twice
+    assert peaks[1] - peaks[0] < starts < (tmp_path / "s.pps").stat().st_size / 4
+    assert same(SealedSegment(tmp_path / "s.pps").prepared(10_239), one)
+
+
+class Repeated(Sequence[Prepared]):
+    """One template, as often as is asked for."""
+
+    def __init__(self, one: Prepared, count: int) -> None:
+        self.one, self.count = one, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, at: Any) -> Any:
+        if at >= self.count:
+            raise IndexError
+        return self.one
 
 
 def test_a_live_segment_and_a_sealed_one_vote_alike(tmp_path: Path) -> None:
