@@ -227,7 +227,10 @@ def _safe(text: str) -> str:
 
 def _rules(text: str, pieces: Sequence[tuple[int, str]]) -> Iterator[Rule]:
     """Yield the rules with their annotations, which Cedar itself does not look at."""
-    static = json.loads(cedarpy.policies_to_json_str(text))["staticPolicies"]
+    try:
+        static = json.loads(cedarpy.policies_to_json_str(text))["staticPolicies"]
+    except RecursionError:  # a chain of && is nested as deep as it is long
+        raise LawInvalid("a rule has too many conditions", remedy="split it into several rules") from None
     seen: set[str] = set()
     for i, (line, piece) in enumerate(pieces):
         policy = static[f"policy{i}"]
