@@ -44,7 +44,7 @@ proto: setup
 
 # Renews the pinned versions within the ranges of pyproject.toml.
 lock: setup
-	$(BIN)/uv pip compile pyproject.toml --extra postgresql --extra benchmarks --extra dev --universal --python-version 3.11 \
+	$(BIN)/uv pip compile pyproject.toml --extra postgresql --extra objects --extra cluster --extra benchmarks --extra dev --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-emit-find-links --no-header --quiet -o requirements.lock
 
 clean:

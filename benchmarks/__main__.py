@@ -17,14 +17,17 @@ from rich.progress import track
 
 from benchmarks import (
     ablation,
+    archive,
     audit,
     calibration,
     datasets,
+    dedup,
     extraction,
     federation,
     fusion,
     identification,
     invariance,
+    quality,
     report,
     runner,
     systems,
@@ -105,6 +108,28 @@ def ablation_(*, data: Data, out: Out, ppi: Ppi = None) -> None:
         typer.echo(f"wrote {out / ablation.FILE}")
 
 
+@runs.command("archive")
+def archive_(
+    *,
+    data: Data,
+    out: Out,
+    prints: Annotated[int, typer.Option(min=1, help="Prints of each set in the archive.")] = 20,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each is timed.")] = 5,
+    files: Annotated[
+        int, typer.Option(min=10, help="Files of the larger run whose memory is taken.")
+    ] = 10_000,
+) -> None:
+    """Time the enrolment of an archive against extraction alone, and take the memory of a long run."""
+    with errors():
+        sizes = (files // 10, files)
+        figures = archive.run(data, out, prints=prints, rounds=rounds, files=sizes, show=typer.echo)
+        low, high = figures.interval
+        typer.echo(
+            f"{figures.ratio:.2f} of extraction alone, {low:.2f} to {high:.2f}, with NFIQ 2 "
+            f"{figures.nfiq2_ratio:.2f}: wrote {out / archive.FILE}"
+        )
+
+
 @runs.command("audit")
 def audit_(
     *,
@@ -121,6 +146,23 @@ def audit_(
         )
 
 
+@runs.command("dedup")
+def dedup_(
+    *,
+    data: Data,
+    out: Out,
+    ppi: Ppi = None,
+    pairings: Annotated[int, typer.Option(min=1, help="How often persons are made up.")] = 4,
+    replicates: Annotated[int, typer.Option(min=0, help="Bootstrap replicates.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of persons and bootstrap.")] = 0,
+) -> None:
+    """Plant duplicates in galleries of real prints, and count what is found."""
+    with errors():
+        sets = _load(data, ppi)
+        dedup.run(sets, out, pairings=pairings, replicates=replicates, seed=seed, track=_track)
+        typer.echo(f"wrote {out / dedup.FILE}")
+
+
 @runs.command("federation")
 def federation_(
     *,
@@ -131,6 +173,14 @@ def federation_(
     with errors():
         federation.run(out, fingers=fingers, track=_track)
         typer.echo(f"wrote {out / federation.FILE}")
+
+
+@runs.command("quality")
+def quality_(*, data: Data, out: Out, ppi: Ppi = None) -> None:
+    """Measure what a print's quality tells of its comparisons: NFIQ 2, ours, minutiae, area."""
+    with errors():
+        quality.run(_load(data, ppi), out, track=_track)
+        typer.echo(f"wrote {out / quality.FILE}")
 
 
 @runs.command("invariance")

@@ -2,19 +2,19 @@
 
 InvalidInput
 ├── TransactionError
-│   ├── TransactionFormatUnknown       not the bytes of an ANSI/NIST-ITL transaction
-│   ├── TransactionXml                 a transaction in the NIEM-XML encoding
-│   ├── TransactionVersionUnsupported  of a version of the standard that is not known here
-│   ├── TransactionTruncated           the bytes end before the records do
-│   ├── TransactionTooLarge            more bytes, records or fields than any transaction has
-│   ├── RecordLengthWrong              a record is not as long as it says
-│   ├── RecordContentMismatch          the records are not those that field 1.003 lists
-│   ├── RecordFieldInvalid             a field is missing or has no readable value
-│   ├── RecordCharacterSet             text that is not of the character set declared
-│   ├── RecordImageMissing             an image record without its image
-│   ├── RecordCompressionWrong         the image is of another kind than its record says
-│   ├── RecordImageSize                uncompressed pixels that do not fill the size stated
-│   └── ProfileUnknown                 no such profile of transactions
+│   ├── TransactionFormatUnknown        not the bytes of an ANSI/NIST-ITL transaction
+│   ├── TransactionXml                  a transaction in the NIEM-XML encoding
+│   ├── TransactionVersionUnsupported   of a version of the standard that is not known here
+│   ├── TransactionTruncated            the bytes end before the records do
+│   ├── TransactionTooLarge             more bytes, records or fields than any transaction has
+│   ├── RecordLengthWrong               a record is not as long as it says
+│   ├── RecordContentMismatch           the records are not those that field 1.003 lists
+│   ├── RecordFieldInvalid              a field is missing or has no readable value
+│   ├── RecordCharacterSet              text that is not of the character set declared
+│   ├── RecordImageMissing              an image record without its image
+│   ├── RecordCompressionWrong          the image is of another kind than its record says
+│   ├── RecordImageSize                 uncompressed pixels that do not fill the size stated
+│   └── ProfileUnknown                  no such profile of transactions
 └── ImageError
     ├── ImageEmpty                 no bytes at all
     ├── ImageFormatUnknown         the bytes are of no image format that is read here

@@ -2,8 +2,8 @@
 
 This is **not** NFIQ 2 (ISO/IEC 29794-4) and its score is on no scale but its own: it was not trained on match
 scores. It answers two questions that an enrolment desk has: is this a print at all, at the resolution it is
-said to have; and if it is a poor one, why. No word is said of dry or wet fingers: that takes labelled prints
-of both, which no public set we know of offers.
+said to have; and if it is a poor one, why. Dry and wet fingers are no part of it:
+what seems one, and NFIQ 2, is for `enroll.measures`; what a country asks beyond, for `enroll.gate`.
 
 The measure is spectral. Under a window of three or so ridges a print is close to one plane wave, so that
 most of its power lies in one small spot of the spectrum, at a ridge's distance from the origin, and the spot

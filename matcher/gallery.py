@@ -107,6 +107,12 @@ class Gallery:
                 self._live.add(row, prepared)
                 self._place[row] = (self._live, len(self._live) - 1)
 
+    def adopt(self, other: "Gallery") -> None:
+        """Become another gallery, of another folder, for the next search; nobody may use that one then."""
+        with self._rewriting, self._lock:
+            self._folder, self._sealed, self._live = other._folder, other._sealed, other._live
+            self._place, self._hidden = other._place, other._hidden
+
     def hide(self, rows: Collection[int]) -> None:
         """Make rows unfindable at once; `compact` erases them from the disk."""
         with self._lock:

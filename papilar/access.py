@@ -258,8 +258,10 @@ def _subjects(request: Any, response: Any, least: float = -math.inf) -> Iterator
     """Yield the subjects that a call names, enrols or shows, and its candidates of at least this score."""
     parts = [response, *getattr(response, "outcomes", ())]
     named = [request, _enrollment(request)]
-    named += [getattr(part, name, None) for part in parts for name in ("enrolled", "encounter")]
-    yield from filter(None, (getattr(one, "subject_id", "") for one in named))
+    named += [getattr(part, name, None) for part in parts for name in ("enrolled", "encounter", "case")]
+    named += getattr(response, "cases", ())
+    for name in ("subject_id", "other_subject_id"):
+        yield from filter(None, (getattr(one, name, "") for one in named))
     parts += [getattr(part, "duplicate", None) for part in parts]
     shown = (one for part in parts for one in getattr(part, "candidates", ()))
     yield from (one.subject_id for one in shown if one.score >= least)

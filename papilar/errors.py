@@ -7,6 +7,10 @@
     │   ├── IdentityPresent              a statement with room for a name
     │   ├── PurposeMissing               a call without purpose or case
     │   ├── LawInvalid                   a law that cannot be read
+    │   ├── SourceInvalid                a source of prints, or one thing in it, cannot be used
+    │   ├── WorkerDied                   the process that read a print
+    │   ├── ImageTooSlow                 to read, for the time that is allowed
+    │   ├── ReceiptInvalid               cut short, or changed
     │   └── ConfigInvalid                a setting that cannot be
     │       └── TransportInsecure        plain text asked for on an address others can reach
     ├── RequestRefused                   a sound request that does not fit what is there
@@ -26,12 +30,21 @@
     │   ├── NotPermitted                 the law of a country does not permit it
     │   ├── ReferenceUnknown             none of this country's, used, or expired
     │   ├── TooManyCalls                 more at a time than a country is served
+    │   ├── CallerTooFast                more in a minute than one user may
+    │   ├── CaseUnknown                  no such case of duplicates, or no such merge
+    │   ├── CaseDecided                  decided, merged or undone before
+    │   ├── SubjectMerged                its name was merged into another
+    │   ├── RunUnderWay                  another search for duplicates
     │   ├── RetentionNotOver             the log must be kept
     │   └── LawRefused                   a sound law that may not be installed here
     │       └── LawRolledBack            an older one
     ├── GalleryError                     (matcher.errors)
     │   └── GalleryLocked                another process works on it
     ├── StorageError                     the disk or the data base under a gallery
+    │   ├── OriginalCorrupt              a kept image file was cut short or changed
+    │   ├── OriginalMissing              a print's image file is not there
+    │   ├── OriginalKeyUnknown           under a key that is not at hand
+    │   ├── SourceUnreachable            what prints are read from no longer answers
     │   ├── StorageFull
     │   └── StorageUnavailable
     └── NodeError
@@ -275,3 +288,123 @@ class NotPermitted(RequestRefused):
     """The law of a country, ours or another's, does not permit the call."""
 
     reason = "NOT_PERMITTED"
+
+
+class SourceFlaw(StrEnum):
+    """What is wrong with a source of prints, or with one thing in it. `docs/enrolment.md` says what to do."""
+
+    SOURCE_UNKNOWN = "SOURCE_UNKNOWN"
+    SOURCE_EMPTY = "SOURCE_EMPTY"
+    FILE_MISSING = "FILE_MISSING"
+    FILE_TOO_LARGE = "FILE_TOO_LARGE"
+    FILE_UNREADABLE = "FILE_UNREADABLE"
+    ARCHIVE_DAMAGED = "ARCHIVE_DAMAGED"
+    ARCHIVE_PATH_UNSAFE = "ARCHIVE_PATH_UNSAFE"
+    ARCHIVE_LINK = "ARCHIVE_LINK"
+    ARCHIVE_DEVICE = "ARCHIVE_DEVICE"
+    ARCHIVE_ENCRYPTED = "ARCHIVE_ENCRYPTED"
+    ARCHIVE_METHOD_UNKNOWN = "ARCHIVE_METHOD_UNKNOWN"
+    ARCHIVE_RATIO = "ARCHIVE_RATIO"
+    ARCHIVE_ORDER = "ARCHIVE_ORDER"
+    ARCHIVE_NAME_TWICE = "ARCHIVE_NAME_TWICE"
+    MANIFEST_INVALID = "MANIFEST_INVALID"
+    MANIFEST_ORDER = "MANIFEST_ORDER"
+    ROW_INVALID = "ROW_INVALID"
+    PERSON_UNKNOWN = "PERSON_UNKNOWN"
+    PERSON_CONFLICT = "PERSON_CONFLICT"
+    FINGER_INVALID = "FINGER_INVALID"
+    PPI_INVALID = "PPI_INVALID"
+    DATE_INVALID = "DATE_INVALID"
+    NOT_A_FINGERPRINT = "NOT_A_FINGERPRINT"
+    FINGER_NOT_FOUND = "FINGER_NOT_FOUND"
+    SLAP_DOUBTFUL = "SLAP_DOUBTFUL"
+    FORM_NOT_FOUND = "FORM_NOT_FOUND"
+    CELL_EMPTY = "CELL_EMPTY"
+    TRANSACTION_TWICE = "TRANSACTION_TWICE"
+
+
+class SourceInvalid(InvalidInput):
+    """A source of prints, or one thing in it, cannot be used; `why` is its reason too, where it is given."""
+
+    reason = "SOURCE_INVALID"
+
+    def __init__(self, cause: str, *, remedy: str, why: SourceFlaw | None = None) -> None:
+        super().__init__(cause, remedy=remedy)
+        self.why = why
+        if why is not None:
+            self.reason = why.value
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return *super().__reduce__(), {"why": self.why, "reason": self.reason}
+
+
+class SourceUnreachable(StorageError):
+    """What the prints are read from no longer answers; the same command goes on when it does."""
+
+    reason = "SOURCE_UNREACHABLE"
+
+
+class WorkerDied(InvalidInput):
+    """The process that read a print died of it, or met a fault of ours."""
+
+    reason = "WORKER_DIED"
+
+
+class ImageTooSlow(InvalidInput):
+    """Reading a print took longer than it may."""
+
+    reason = "IMAGE_TOO_SLOW"
+
+
+class ReceiptInvalid(InvalidInput):
+    """A receipt of an archive is not whole, or was changed."""
+
+    reason = "RECEIPT_INVALID"
+
+
+class CallerTooFast(RequestRefused):
+    """A user of the node has made more calls in a minute than one user may."""
+
+    reason = "CALLER_TOO_FAST"
+
+
+class OriginalCorrupt(StorageError):
+    """A kept image file was cut short or changed, or lies under another one's name."""
+
+    reason = "ORIGINAL_CORRUPT"
+
+
+class OriginalMissing(StorageError):
+    """A print's image file is not where originals are kept."""
+
+    reason = "ORIGINAL_MISSING"
+
+
+class OriginalKeyUnknown(StorageError):
+    """A kept image file was encrypted with a key that is not at hand."""
+
+    reason = "ORIGINAL_KEY_UNKNOWN"
+
+
+class CaseUnknown(RequestRefused):
+    """There is no such case of duplicates or no such merge, or no longer."""
+
+    reason = "CASE_UNKNOWN"
+
+
+class CaseDecided(RequestRefused):
+    """A case of duplicates, or a merge, is not in a state that allows this."""
+
+    reason = "CASE_DECIDED"
+
+
+class SubjectMerged(RequestRefused):
+    """The subject's name was merged into another; nothing is enrolled under it."""
+
+    reason = "SUBJECT_MERGED"
+
+
+class RunUnderWay(RequestRefused):
+    """A search for duplicates runs at this node already."""
+
+    reason = "RUN_UNDER_WAY"

@@ -16,18 +16,31 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from enroll.gate import OPEN, QualityGate
 from enroll.leader import Leader
 from enroll.pipeline import network
 from matcher import search as matching
 from matcher.calibration import shipped
-from matcher.codecs import NATIVE, decode, encode
+from matcher.codecs import decode
 from matcher.cylinders import prepare
 from matcher.gallery import Gallery
 from matcher.search import LocalSearcher, Match
+from papilar.deduplication import Deduplication
 from papilar.directory import Directory
 from papilar.errors import GalleryUnknown, RequestInvalid, SubjectUnknown
 from papilar.mirror import mirrored_hit
-from papilar.prints import ReadPrint, assessments_of, check_count, probe_of, read_prints, usable_of
+from papilar.originals import Originals, erase_waiting, kept_with
+from papilar.prints import (
+    Reading,
+    ReadPrint,
+    assessments_of,
+    check_count,
+    new_print,
+    probe_of,
+    read_prints,
+    usable_of,
+)
+from papilar.reextraction import Parts, Reextraction, check_extractor, find_segments
 from papilar.requests import (
     Deleted,
     Description,
@@ -45,9 +58,9 @@ from papilar.requests import (
     Threshold,
     Verification,
 )
+from papilar.sequence import in_sequence
 from papilar.store import (
     NewEncounter,
-    NewPrint,
     Owner,
     Request,
     Store,
@@ -63,13 +76,13 @@ MATCHER_VERSION = "mcc-ridges-1"
 DUPLICATE_FPIR = 1e-3
 """Rate of new persons taken for known ones that the search before an enrolment is set for."""
 
-_SEAL_AFTER = 5_000
+_SEAL_AFTER = 1_000
 
 _log = logging.getLogger(__name__)
 
 
 class Node:
-    """Enrols into, searches and describes one gallery.
+    """Enrols into, searches and describes one gallery; `duplicates` finds who is in it twice, and merges.
 
     Parameters
     ----------
@@ -85,6 +98,12 @@ class Node:
         Keep each print's image (500 ppi, PNG) in the store, for examiners to see candidates.
     shortlist : int
         Prints compared in full for each print of a probe.
+    read : callable
+        Reads the prints of requests; by default in this process.
+    gate : QualityGate
+        What is asked of prints that are enrolled, and whether NFIQ 2 is kept with them.
+    originals : callable, optional
+        Gives the place where image files are kept as they come, for a gallery of this name.
 
     Raises
     ------
@@ -102,24 +121,34 @@ class Node:
         name: str = "",
         keep_images: bool = True,
         shortlist: int = matching.SHORTLIST,
+        read: Reading = read_prints,
+        gate: QualityGate = OPEN,
+        originals: Callable[[str], Originals] | None = None,
     ) -> None:
         facts = {"extractor": Leader.version}
         self._store = Store.open(store or folder, folder=folder, create=create, name=name, facts=facts)
         try:
             self._hold = self._store.hold()
             alive = self._store.live_rows()
-            self._gallery = Gallery(folder / self._segments(store), alive)
+            created = f"{self._store.gallery.created:%Y%m%d%H%M%S%f}"
+            self._segments = folder / (f"segments-{created}" if store else "segments")
+            self._gallery = Gallery(find_segments(self._segments, self._store.gallery), alive)
+            self._originals = originals(created) if originals else None
             self._replay(alive)
+            erase_waiting(self._originals, self._store.originals)
         except BaseException:
             self._store.close()
             raise
-        self._check_extractor()
+        check_extractor(self._store.gallery)
         network()  # loaded now, so that the first call does not wait for it
         self._searcher = LocalSearcher(self._gallery, Directory(self._store), shortlist=shortlist)
         self._calibration = shipped()
         self._keep_images = keep_images
+        self._read = read
+        self._gate = gate
         self._changing = threading.Lock()
         self._closed = False
+        self.duplicates = Deduplication(self._store, self._gallery, self._searcher, change=self._change)
 
     def close(self) -> None:
         """Finish searches, seal what is in memory, erase what was deleted, let go of the gallery.
@@ -156,7 +185,7 @@ class Node:
         done = self._done(repeat)
         if done is not None:
             return done
-        prints = read_prints(new.prints, keep_images=self._keep_images)
+        prints = in_sequence(self._read(new.prints, keep_images=self._keep_images, gate=self._gate))
         usable = usable_of(prints)
         if not usable or (new.require_all and len(usable) < len(prints)):
             return Rejected(assessments_of(prints))
@@ -182,10 +211,16 @@ class Node:
         with self._change():
             written = self._store.delete(encounter_id, request=_request(repeat, answer))
             self._gallery.hide(written.rows)
+        erase_waiting(self._originals, self._store.originals)
         if written.repeated:
             count, gone = (written.response or b"0 0").split()
             return Deleted(int(count), gone == b"1")
         return Deleted(len(written.rows), written.subject_changed)
+
+    def reextraction(self, read: Reading, *, threads: int) -> Reextraction:
+        """Return what extracts every print anew, with `read` in so many threads; the caller runs it."""
+        parts = Parts(self._store, self._gallery, self._originals, self._segments, self._change)
+        return Reextraction(parts, read, threads=threads)
 
     def encounter(self, encounter_id: str, *, images: bool = False) -> StoredEncounter:
         """Return an encounter, with its images where asked for and kept.
@@ -220,11 +255,11 @@ class Node:
         brought = []
         if references is not None:
             check_count(references)
-            brought = read_prints(references)
+            brought = self._read(references)
             groups = [brought_references(usable_of(brought))]
         else:
             groups = [self._references(found) for found in self._encounters(subject_id, encounter_id)]
-        read = read_prints(probe)
+        read = self._read(probe)
         usable = usable_of(read)
         threshold = threshold_fmr(self._calibration, target_fmr, chances=count_chances(usable, groups))
         met = verdict(usable, groups, self._calibration, evidence=evidence)
@@ -259,7 +294,7 @@ class Node:
         check_count(probe)
         check_fpir(target_fpir)
         started = time.monotonic()
-        read = read_prints(probe, deadline=deadline)
+        read = self._read(probe, deadline=deadline)
         extracted = time.monotonic()
         usable = usable_of(read)
         threshold = None if target_fpir is None else self._threshold(target_fpir, usable)
@@ -335,21 +370,23 @@ class Node:
         return Duplicate(self._found(others, usable, evidence=False), threshold)
 
     def _threshold(self, rate: float, usable: Sequence[ReadPrint]) -> Threshold:
-        return threshold_fpir(
-            self._calibration, rate, gallery_size=len(self._gallery), probe=probe_of(usable)
-        )
+        size = len(self._gallery)
+        return threshold_fpir(self._calibration, rate, gallery_size=size, probe=probe_of(usable))
 
     def _keep(self, new: Enrollment, prints: Sequence[ReadPrint], repeat: Repeat | None) -> Enrolled:
         usable = usable_of(prints)
+        given = [new.prints[one.assessment.ordinal] for one in usable]
         encounter = NewEncounter(
             new.subject_id or str(uuid.uuid4()),
             canonical_uuid(new.encounter_id, field="encounter_id") if new.encounter_id else str(uuid.uuid4()),
-            tuple(_new_print(p) for p in usable),
+            tuple(new_print(p) for p in usable),
             new.missing,
+            canonical_uuid(new.replaces, field="replaces_encounter_id") if new.replaces else None,
         )
         enrolled = Enrolled(encounter.subject_id, encounter.encounter_id, assessments_of(prints))
-        with self._change():
-            written = self._store.enroll(encounter, request=_request(repeat, lambda _: enrolled.dump()))
+        with kept_with(encounter, given, self._originals, self._store.originals) as whole, self._change():
+            self.duplicates.check_name(encounter.subject_id)
+            written = self._store.enroll(whole, request=_request(repeat, lambda _: enrolled.dump()))
             if written.repeated and written.response is not None:
                 return Enrolled.load(written.response)
             for row, one in zip(written.rows, usable, strict=True):
@@ -372,19 +409,6 @@ class Node:
                 self._hold = hold
             yield
 
-    def _segments(self, store: str) -> str:
-        """Return the folder of the segments: a data base elsewhere may be changed for another."""
-        return f"segments-{self._store.gallery.created:%Y%m%d%H%M%S%f}" if store else "segments"
-
-    def _check_extractor(self) -> None:
-        made_with = self._store.gallery.facts.get("extractor")
-        if made_with != Leader.version:
-            _log.warning(
-                "the gallery's templates are of extractor %s, probes will be of %s: they compare less well",
-                made_with,
-                Leader.version,
-            )
-
     def _replay(self, alive: NDArray[np.int64]) -> None:
         """Add what the sealed segments lack; erase from them what the store no longer has."""
         missing = set(self._gallery.missing(alive))
@@ -400,9 +424,8 @@ class Node:
             self._gallery.compact()
             self._gallery.seal()
         except OSError as error:
-            _log.warning(
-                "segments were not written (%s); the gallery stays complete in memory", error.strerror
-            )
+            text = "segments were not written (%s); the gallery stays complete in memory"
+            _log.warning(text, error.strerror)
 
     # ---- answers
 
@@ -463,18 +486,6 @@ class Node:
         ]
 
 
-def _new_print(one: ReadPrint) -> NewPrint:
-    return NewPrint(
-        one.template.finger,
-        one.template.impression,
-        encode(one.template, NATIVE),
-        len(one.template),
-        one.assessment.quality,
-        one.sha256,
-        one.png,
-    )
-
-
 def _request(repeat: Repeat | None, answer: Callable[[Written], bytes]) -> Request | None:
     if repeat is None:
         return None
@@ -484,7 +495,6 @@ def _request(repeat: Repeat | None, answer: Callable[[Written], bytes]) -> Reque
 def _unsearched(
     read: Sequence[ReadPrint], threshold: Threshold | None, extraction: timedelta
 ) -> Identification:
-    failure = PartFailure(
-        "probe", "PROBE_REJECTED", "no print of the probe is good enough to search with; see the advice"
-    )
+    text = "no print of the probe is good enough to search with; see the advice"
+    failure = PartFailure("probe", "PROBE_REJECTED", text)
     return Identification((), 0, 0, (failure,), threshold, assessments_of(read), extraction, timedelta())

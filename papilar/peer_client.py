@@ -70,6 +70,7 @@ class _Made(NamedTuple):
     stamp: _Stamp
     leaf: bytes
     channel: grpc.Channel
+    stub: peer_pb2_grpc.PeerServiceStub
 
 
 class PeerChannel:
@@ -182,7 +183,7 @@ class PeerChannel:
         """
         made = self._believed() or self._make(min(_LOOK_SECONDS, _left(ends)))
         try:
-            yield peer_pb2_grpc.PeerServiceStub(made.channel)
+            yield made.stub
         except grpc.RpcError as error:
             if cast(Any, error).code() is grpc.StatusCode.UNAVAILABLE:
                 self._forget(made)
@@ -224,7 +225,8 @@ class PeerChannel:
             if made is None or (made.stamp, made.leaf) != (stamp, leaf):
                 # Calls under way on an old channel keep it, and end it with the last of them.
                 credentials = channel_credentials(*given, shown=leaf)
-                made = _Made(stamp, leaf, grpc.secure_channel(self._address, credentials, self._options))
+                channel = grpc.secure_channel(self._address, credentials, self._options)
+                made = _Made(stamp, leaf, channel, peer_pb2_grpc.PeerServiceStub(channel))
                 self._made = made
             return made
 

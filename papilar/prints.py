@@ -3,29 +3,50 @@
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
+from enroll.gate import ADVICE, FAILING, UNGATED, QualityGate
 from enroll.image import encode_png, read_image
-from enroll.pipeline import extract
-from matcher.codecs import decode
+from enroll.measures import measure
+from enroll.pipeline import Extraction, extract
+from matcher.codecs import NATIVE, decode, encode
 from matcher.cylinders import Prepared, prepare
 from matcher.errors import InvalidInput, TemplateError
 from matcher.search import ProbePrint
 from matcher.template import Finger, Impression, Template
 from papilar.errors import DeadlinePassed, RequestInvalid
 from papilar.requests import Assessment, PrintInput
+from papilar.store import NewPrint
 
 MOST_PRINTS = 40
 
 
 class ReadPrint(NamedTuple):
-    """A print of a request, read; `png` is its image at 500 ppi where it has one and that was asked for."""
+    """A print of a request, read; `png` is its image at 500 ppi where it has one and that was asked for.
+
+    `warnings` say what to know of how the image was read.
+    """
 
     assessment: Assessment
     template: Template
     prepared: Prepared
     sha256: bytes | None
     png: bytes | None
+    warnings: tuple[str, ...] = ()
+
+
+class Reading(Protocol):
+    """Reads all prints of a request, as `read_prints` does in this process."""
+
+    def __call__(
+        self,
+        prints: Sequence[PrintInput],
+        *,
+        keep_images: bool = False,
+        deadline: float | None = None,
+        gate: QualityGate | None = None,
+    ) -> list[ReadPrint]:
+        """Read them."""
 
 
 def probe_of(prints: Sequence[ReadPrint]) -> list[ProbePrint]:
@@ -34,7 +55,11 @@ def probe_of(prints: Sequence[ReadPrint]) -> list[ProbePrint]:
 
 
 def read_prints(
-    prints: Sequence[PrintInput], *, keep_images: bool = False, deadline: float | None = None
+    prints: Sequence[PrintInput],
+    *,
+    keep_images: bool = False,
+    deadline: float | None = None,
+    gate: QualityGate | None = None,
 ) -> list[ReadPrint]:
     """Read all prints of a request.
 
@@ -45,6 +70,9 @@ def read_prints(
         Also give each image at 500 ppi as PNG.
     deadline : float, optional
         `time.monotonic` instant.
+    gate : QualityGate, optional
+        For prints to be enrolled: each image is measured too, with NFIQ 2, and held against it. Templates,
+        latents and photographs of fingers are not.
 
     Raises
     ------
@@ -59,7 +87,7 @@ def read_prints(
                 f"the deadline passed with {index} of {len(prints)} prints read", remedy="allow more time"
             )
         try:
-            read.append(_read(index, given, keep_images))
+            read.append(_read(index, given, keep_images, gate))
         except InvalidInput as error:
             raise type(error)(f"print {index}: {error.cause}", remedy=error.remedy) from error
     return read
@@ -71,24 +99,40 @@ def check_count(prints: Sequence[PrintInput]) -> None:
         raise RequestInvalid(f"{len(prints)} prints", remedy=f"send 1 to {MOST_PRINTS}")
 
 
-def _read(index: int, given: PrintInput, keep_image: bool) -> ReadPrint:
+def _read(index: int, given: PrintInput, keep_image: bool, gate: QualityGate | None) -> ReadPrint:
     if given.image is not None:
-        return _read_image(index, given, given.image, keep_image)
+        return _read_image(index, given, keep_image, gate)
     if given.template is not None:
         return _read_template(index, given, given.template)
     raise RequestInvalid("neither an image nor a template", remedy="send one of the two")
 
 
-def _read_image(index: int, given: PrintInput, data: bytes, keep_image: bool) -> ReadPrint:
-    image = read_image(data, ppi=given.ppi)
+def _read_image(index: int, given: PrintInput, keep_image: bool, gate: QualityGate | None) -> ReadPrint:
+    image = read_image(given.image or b"", ppi=given.ppi)
     impression = Impression.UNKNOWN if given.impression is None else given.impression
     found = extract(image, finger=given.finger, impression=impression)
     reasons = tuple(zip(map(str, found.quality.reasons), found.quality.advice, strict=True))
     assessment = Assessment(
         index, given.finger, not found.rejected, found.quality.score, reasons, len(found.template)
     )
+    if gate is not None and impression not in UNGATED:
+        assessment = _gated(assessment, found, gate)
     png = encode_png(found.image) if keep_image else None
-    return ReadPrint(assessment, found.template, prepare(found.template), bytes.fromhex(image.sha256), png)
+    digest, ready = bytes.fromhex(image.sha256), prepare(found.template)
+    return ReadPrint(assessment, found.template, ready, digest, png, found.image.warnings)
+
+
+def _gated(assessed: Assessment, found: Extraction, gate: QualityGate) -> Assessment:
+    """Add what a gate says of a print."""
+    measures = measure(found, with_nfiq2=gate.nfiq2)
+    short = gate.shortcomings(measures, poor=found.rejected)
+    score = measures.nfiq.score
+    return assessed._replace(
+        accepted=assessed.accepted and FAILING.isdisjoint(short),
+        reasons=(*assessed.reasons, *((str(one), ADVICE[one]) for one in short)),
+        nfiq2=score,
+        nfiq2_version="" if score is None else measures.nfiq.version,
+    )
 
 
 def _read_template(index: int, given: PrintInput, data: bytes) -> ReadPrint:
@@ -124,3 +168,18 @@ def usable_of(prints: Sequence[ReadPrint]) -> list[ReadPrint]:
 def assessments_of(prints: Sequence[ReadPrint]) -> tuple[Assessment, ...]:
     """Return what became of each print."""
     return tuple(p.assessment for p in prints)
+
+
+def new_print(one: ReadPrint) -> NewPrint:
+    """Return a print as the store takes it."""
+    return NewPrint(
+        one.template.finger,
+        one.template.impression,
+        encode(one.template, NATIVE),
+        len(one.template),
+        one.assessment.quality,
+        one.sha256,
+        one.png,
+        one.assessment.nfiq2,
+        one.assessment.nfiq2_version or None,
+    )

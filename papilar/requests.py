@@ -42,7 +42,8 @@ class Assessment(NamedTuple):
     """What became of one print of a request.
 
     `ordinal` is its place in the request; `reasons` are pairs of a stable word and an advice in English;
-    `quality` is None where there was no image.
+    `quality` is None where there was no image. `nfiq2` is None where it was not computed or NFIQ 2 has no
+    score of the image, and has its version with it.
     """
 
     ordinal: int
@@ -51,6 +52,8 @@ class Assessment(NamedTuple):
     quality: int | None
     reasons: tuple[tuple[str, str], ...]
     minutiae: int
+    nfiq2: int | None = None
+    nfiq2_version: str = ""
 
 
 class Threshold(NamedTuple):
@@ -115,7 +118,10 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Enrollment:
-    """An encounter to be enrolled; `subject_id` and `encounter_id` may be empty for new ones."""
+    """An encounter to be enrolled; `subject_id` and `encounter_id` may be empty for new ones.
+
+    `replaces` is the subject's earlier encounter that prints are taken again for; empty where there is none.
+    """
 
     prints: tuple[PrintInput, ...]
     subject_id: str = ""
@@ -123,6 +129,7 @@ class Enrollment:
     missing: tuple[MissingFinger, ...] = ()
     check_duplicates: bool = False
     require_all: bool = False
+    replaces: str = ""
 
 
 class Repeat(NamedTuple):
@@ -150,8 +157,8 @@ class Enrolled:
         """Return the answer to a repeat of the call that `dump` was kept for."""
         kept: Mapping[str, Any] = json.loads(data)
         prints = tuple(
-            Assessment(i, Finger(finger), accepted, quality, tuple((r[0], r[1]) for r in reasons), minutiae)
-            for i, finger, accepted, quality, reasons, minutiae in kept["prints"]
+            Assessment(i, Finger(finger), accepted, quality, tuple((r[0], r[1]) for r in reasons), *numbers)
+            for i, finger, accepted, quality, reasons, *numbers in kept["prints"]
         )
         return cls(kept["subject_id"], kept["encounter_id"], prints, repeated=True)
 

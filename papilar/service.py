@@ -11,13 +11,16 @@ from typing import NamedTuple
 from papilar.audit.entry import Entry
 from papilar.audit.log import AuditLog
 from papilar.config import NodeConfig
+from papilar.duplicates_server import duplicate_service
 from papilar.errors import ConfigInvalid
+from papilar.maintenance_server import maintenance_service, reextracting
 from papilar.node import Node
+from papilar.originals import originals_of
 from papilar.peer_server import answering_peers
 from papilar.policy import File
 from papilar.region_server import asking_region, region_service
 from papilar.requests import Description
-from papilar.server import NodeServer
+from papilar.server import AddService, NodeServer
 from papilar.store.log import LogStore
 from papilar.store.review import ReviewStore
 from papilar.watch import call_of
@@ -54,11 +57,15 @@ def serve(settings: NodeConfig, *, create: bool, on_ready: Callable[[Running], N
                 create=create,
                 keep_images=settings.keep_images,
                 shortlist=settings.shortlist,
+                gate=settings.enrolment,
+                originals=originals_of(settings.originals),
             )
         )
         log = end.enter_context(_log_of(settings))
         files = end.enter_context(open_files(settings, node))
-        services = []
+        first = end.enter_context(ExitStack())  # what is stopped before the server
+        maintenance = maintenance_service(first.enter_context(reextracting(node)))
+        services: list[AddService] = [duplicate_service, maintenance]
         if settings.region is not None:
             if settings.peer is None or log is None:
                 raise ConfigInvalid(
@@ -68,10 +75,9 @@ def serve(settings: NodeConfig, *, create: bool, on_ready: Callable[[Running], N
             services.append(region_service(asking))
         record = end.enter_context(_recorder(settings, log))
         server = NodeServer(node, settings, log=record, services=services)
-        peers = end.enter_context(ExitStack())
         others = ""
         if settings.peer is not None and log is not None:
-            port = peers.enter_context(answering_peers(settings.peer, files, log)).port
+            port = first.enter_context(answering_peers(settings.peer, files, log)).port
             others = _at(settings.peer.listen, port)
         address = _at(settings.listen, server.port)
         # What is here now stays to the end. To look it through for what is unused would stop every call for
@@ -79,7 +85,7 @@ def serve(settings: NodeConfig, *, create: bool, on_ready: Callable[[Running], N
         gc.freeze()
         end.callback(gc.unfreeze)
         server.serve_until_signalled(
-            lambda: on_ready(Running(node.describe(), address, others)), before_stop=peers.close
+            lambda: on_ready(Running(node.describe(), address, others)), before_stop=first.close
         )
 
 

@@ -19,7 +19,7 @@ from matcher.calibration import shipped
 from matcher.compare import Comparison
 from matcher.template import Finger
 from papilar.api.v1 import matching_pb2, types_pb2
-from papilar.archive import Line, Result
+from papilar.archive.item import Line, Result
 from papilar.explanation import BANDS, MIRRORED, OPPOSED, PARTS, common_area, model_words, with_ridges
 from papilar.files import PrintSide
 from papilar.requests import Description

@@ -105,6 +105,7 @@ def enrollment(message: enrollment_pb2.Enrollment) -> Enrollment:
         missing=tuple(_missing(m) for m in message.missing),
         check_duplicates=_refuses_duplicates(message.duplicate_check),
         require_all=message.require_all,
+        replaces=message.replaces_encounter_id,
     )
 
 
@@ -167,6 +168,7 @@ def to_enrollment(new: Enrollment) -> enrollment_pb2.Enrollment:
         missing=[_to_missing(m) for m in new.missing],
         duplicate_check=check,  # type: ignore[arg-type]
         require_all=new.require_all,
+        replaces_encounter_id=new.replaces,
     )
 
 
@@ -208,6 +210,8 @@ def _assessments(prints: Iterable[types_pb2.PrintAssessment]) -> tuple[Assessmen
             p.quality.score if p.quality.HasField("score") else None,
             tuple((r.code, r.advice) for r in p.quality.reasons),
             p.minutiae,
+            p.quality.nfiq2 if p.quality.HasField("nfiq2") else None,
+            p.quality.nfiq2_version,
         )
         for p in prints
     )
@@ -226,6 +230,8 @@ def to_assessment(one: Assessment) -> types_pb2.PrintAssessment:
     )
     if one.quality is not None:
         message.quality.score = one.quality
+    if one.nfiq2 is not None:
+        message.quality.nfiq2, message.quality.nfiq2_version = one.nfiq2, one.nfiq2_version
     message.quality.reasons.extend(types_pb2.QualityReason(code=c, advice=a) for c, a in one.reasons)
     return message
 
@@ -381,6 +387,7 @@ def to_encounter(stored: StoredEncounter, *, codec: str | None) -> enrollment_pb
         create_time=created,
         prints=[_to_enrolled_print(p, codec) for p in stored.prints],
         missing=[_to_missing(m) for m in stored.missing],
+        replaces_encounter_id=stored.replaces or "",
     )
 
 
@@ -394,6 +401,8 @@ def _to_enrolled_print(stored: StoredPrint, codec: str | None) -> enrollment_pb2
     )
     if stored.quality is not None:
         message.quality_score = stored.quality
+    if stored.nfiq2 is not None:
+        message.nfiq2, message.nfiq2_version = stored.nfiq2, stored.nfiq2_version or ""
     if stored.image is not None:
         message.image.data, message.image.ppi = stored.image, 500.0
     if codec is not None:

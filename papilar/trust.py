@@ -67,6 +67,11 @@ class _Good(NamedTuple):
 
     authorities: _Authorities
     chains: dict[bytes, _Chain]
+    roots: Mapping[str, bytes]
+
+    @classmethod
+    def of(cls, authorities: _Authorities) -> "_Good":
+        return cls(authorities, {}, {country: _pem(some) for country, some in authorities.items()})
 
 
 _Stamp = tuple[tuple[str, int, int, int], ...]
@@ -98,7 +103,7 @@ class Trust:
         self._lock = threading.Lock()
         self._looked = clock()
         self._stamp = _stamp(folder)  # before reading: a change in between is seen at the next look
-        self._good = _Good(_load(folder), {})
+        self._good = _Good.of(_load(folder))
         self._trouble = ""
 
     @classmethod
@@ -121,12 +126,13 @@ class Trust:
         CertificateRefused
             The country is not in the list.
         """
-        return _pem(_of_country(self._state().authorities, country))
+        state = self._state()
+        _of_country(state.authorities, country)
+        return state.roots[country]
 
     def all_roots(self) -> bytes:
         """Return the certificates of all authorities, PEM. A chain to one of them alone says no country."""
-        authorities = self._state().authorities
-        return _pem(one for of_country in authorities.values() for one in of_country)
+        return b"".join(self._state().roots.values())
 
     def verify(self, leaf: bytes, *, at: datetime, kind: str | None = None) -> Identity:
         """Return whose certificate this is.
@@ -211,7 +217,7 @@ class Trust:
         try:
             stamp = _stamp(self._folder)
             if stamp != self._stamp:
-                self._good = _Good(_load(self._folder), {})
+                self._good = _Good.of(_load(self._folder))
                 self._stamp = stamp
                 _log.info("the trust list was read anew: %s", " ".join(sorted(self._good.authorities)))
             self._trouble = ""

@@ -158,6 +158,9 @@ _READING = frozenset({Role.EXAMINER, Role.SUPERVISOR})
 _ENROLLMENT = "papilar.api.v1.EnrollmentService"
 _MATCHING = "papilar.api.v1.MatchingService"
 _REGION = "papilar.api.v1.RegionService"
+_MAINTENANCE = "papilar.api.v1.MaintenanceService"
+_RUNNING = frozenset({Role.ADMINISTRATOR})
+_DUPLICATES = "papilar.api.v1.DuplicateService"
 PERMITS: Mapping[str, Permit] = MappingProxyType(
     {
         f"{_MATCHING}/GetGallery": Permit(frozenset(Role), Act.CONSULTATION, about_persons=False),
@@ -167,6 +170,10 @@ PERMITS: Mapping[str, Permit] = MappingProxyType(
         f"{_ENROLLMENT}/EnrollMany": Permit(_SEARCHING, Act.COLLECTION),
         f"{_ENROLLMENT}/GetEncounter": Permit(_READING, Act.CONSULTATION),
         f"{_ENROLLMENT}/DeleteEncounter": Permit(frozenset({Role.SUPERVISOR}), Act.ERASURE),
+        f"{_DUPLICATES}/FindDuplicates": Permit(frozenset({Role.EXAMINER}), Act.CONSULTATION),
+        f"{_DUPLICATES}/ListDuplicateCases": Permit(_READING, Act.CONSULTATION),
+        f"{_DUPLICATES}/DecideDuplicateCase": Permit(_READING, Act.COMBINATION),
+        f"{_DUPLICATES}/UnmergeSubjects": Permit(_READING, Act.ALTERATION),
         f"{_REGION}/IdentifyRegion": Permit(_SEARCHING, Act.CONSULTATION),
         f"{_REGION}/GetRegionAnswers": Permit(_SEARCHING, Act.CONSULTATION, about_persons=False),
         f"{_REGION}/ListPeers": Permit(_SEARCHING, Act.CONSULTATION, about_persons=False),
@@ -174,6 +181,8 @@ PERMITS: Mapping[str, Permit] = MappingProxyType(
         f"{_REGION}/GetPeerStatistics": Permit(
             frozenset({Role.SUPERVISOR}), Act.CONSULTATION, about_persons=False
         ),
+        f"{_MAINTENANCE}/StartReextraction": Permit(_RUNNING, Act.ALTERATION, about_persons=False),
+        f"{_MAINTENANCE}/GetReextraction": Permit(_RUNNING, Act.CONSULTATION, about_persons=False),
     }
 )
 """By full name of the call. Who runs the machine searches nothing with it; who searches deletes nothing."""

@@ -5,13 +5,15 @@ from types import MappingProxyType
 
 import typer
 
-from papilar.commands import audit, conformance, nist, peer, pki, policy, region, review
+from papilar.commands import audit, conformance, dedup, nist, originals, peer, pki, policy, region, review
 
 peer.app.add_typer(conformance.app)  # `check` and `kit` beside `pending` and `approve`
 GROUPS: Mapping[str, typer.Typer] = MappingProxyType(
     {
         "audit": audit.app,
+        "dedup": dedup.app,
         "nist": nist.app,
+        "originals": originals.app,
         "peer": peer.app,
         "pki": pki.app,
         "policy": policy.app,

@@ -6,13 +6,33 @@ from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, inspect, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Integer,
+    Row,
+    Select,
+    and_,
+    cast,
+    delete,
+    func,
+    insert,
+    inspect,
+    select,
+    update,
+)
 
 from matcher.errors import GalleryCorrupt
 from matcher.template import Finger, Impression
-from papilar.errors import EncounterErased, EncounterExists, EncounterUnknown, RequestConflict
+from papilar.errors import (
+    EncounterErased,
+    EncounterExists,
+    EncounterUnknown,
+    RequestConflict,
+    RequestInvalid,
+)
 from papilar.store import schema
-from papilar.store.schema import encounter, image, meta, missing, print_, subject
+from papilar.store.schema import anew, encounter, erasure, image, meta, missing, print_, subject
 from papilar.store.schema import request as request_
 from papilar.store.values import (
     Counts,
@@ -26,6 +46,9 @@ from papilar.store.values import (
     StoredPrint,
     Written,
 )
+
+GENERATION = "generation"
+"""Under which it is noted how often the prints were extracted anew."""
 
 _CHUNK = 500  # values of one IN list; SQLite's oldest limit is 999 parameters
 
@@ -45,6 +68,11 @@ def write_meta(connection: Connection, facts: Mapping[str, str]) -> None:
     connection.execute(delete(meta).where(meta.c.key.in_(list(facts))))
     if facts:
         connection.execute(insert(meta), [{"key": key, "value": value} for key, value in facts.items()])
+
+
+def generation(connection: Connection) -> int:
+    """Return how often the prints were extracted anew."""
+    return int(connection.scalar(select(meta.c.value).where(meta.c.key == GENERATION)) or 0)
 
 
 def count(connection: Connection) -> Counts:
@@ -101,15 +129,40 @@ def insert_encounter(connection: Connection, new: NewEncounter) -> Written:
         raise EncounterExists(
             f"the gallery has an encounter {new.encounter_id}", remedy="send a new encounter_id, or none"
         )
+    if new.replaces is not None:
+        _check_replaced(connection, new.replaces, new.subject_id)
     created = schema.now()
     fresh = _ensure_subject(connection, new.subject_id, created)
     connection.execute(
-        insert(encounter).values(encounter_id=new.encounter_id, subject_id=new.subject_id, created=created)
+        insert(encounter).values(
+            encounter_id=new.encounter_id,
+            subject_id=new.subject_id,
+            created=created,
+            replaces=new.replaces,
+        )
     )
     rows = tuple(_insert_print(connection, new.encounter_id, *item) for item in enumerate(new.prints))
     if new.missing:
         connection.execute(insert(missing), [_missing_values(new.encounter_id, item) for item in new.missing])
     return Written(rows, fresh, None, False)
+
+
+def _check_replaced(connection: Connection, encounter_id: str, subject_id: str) -> None:
+    if _subject_of(connection, encounter_id) != subject_id:
+        raise RequestInvalid(
+            "the encounter to be replaced is of another subject", remedy="send its own subject_id"
+        )
+
+
+def _subject_of(connection: Connection, encounter_id: str) -> str:
+    found: str | None = connection.scalar(
+        select(encounter.c.subject_id).where(encounter.c.encounter_id == encounter_id)
+    )
+    if found is None:
+        raise EncounterUnknown(
+            f"there is no encounter {encounter_id}", remedy="check the id; it may be deleted"
+        )
+    return found
 
 
 def _ensure_subject(connection: Connection, subject_id: str, created: int) -> bool:
@@ -138,6 +191,10 @@ def _print_values(encounter_id: str, ordinal: int, new: NewPrint) -> dict[str, A
         "source_sha256": new.source_sha256,
         "crc32": crc32(new.template),
         "template": new.template,
+        "nfiq2": new.nfiq2,
+        "nfiq2_version": new.nfiq2_version,
+        "original": new.original,
+        "original_ppi": new.original_ppi,
     }
 
 
@@ -147,19 +204,17 @@ def _missing_values(encounter_id: str, item: MissingFinger) -> dict[str, Any]:
 
 def delete_encounter(connection: Connection, encounter_id: str) -> Written:
     """Delete an encounter and all that hangs on it; its subject when it was the last one."""
-    subject_id = connection.scalar(
-        select(encounter.c.subject_id).where(encounter.c.encounter_id == encounter_id)
-    )
-    if subject_id is None:
-        raise EncounterUnknown(
-            f"there is no encounter {encounter_id}", remedy="check the id; it may be deleted"
-        )
+    subject_id = _subject_of(connection, encounter_id)
     rows = _rows_of(connection, encounter_id)
+    originals = _originals_of(connection, encounter_id)
     for start in range(0, len(rows), _CHUNK):
-        connection.execute(delete(image).where(image.c.row.in_(rows[start : start + _CHUNK])))
+        for table in (image, anew):
+            connection.execute(delete(table).where(table.c.row.in_(rows[start : start + _CHUNK])))
     for table in (print_, missing):
         connection.execute(delete(table).where(table.c.encounter_id == encounter_id))
+    _note_erasures(connection, originals)
     _blank_requests(connection, encounter_id)
+    connection.execute(update(encounter).where(encounter.c.replaces == encounter_id).values(replaces=None))
     connection.execute(delete(encounter).where(encounter.c.encounter_id == encounter_id))
     return Written(rows, _drop_if_last(connection, subject_id), None, False)
 
@@ -167,6 +222,29 @@ def delete_encounter(connection: Connection, encounter_id: str) -> Written:
 def _rows_of(connection: Connection, encounter_id: str) -> tuple[int, ...]:
     found = select(print_.c.row).where(print_.c.encounter_id == encounter_id).order_by(print_.c.row)
     return tuple(connection.scalars(found))
+
+
+def _originals_of(connection: Connection, encounter_id: str) -> set[bytes]:
+    p = print_.c
+    return set(
+        connection.scalars(select(p.original).where(p.encounter_id == encounter_id, p.original.is_not(None)))
+    )
+
+
+def _note_erasures(connection: Connection, originals: Iterable[bytes]) -> None:
+    """Note the originals that no print refers to any more; the files are erased after the transaction."""
+    for name in unused_originals(connection, originals):
+        if not connection.scalar(select(erasure.c.name).where(erasure.c.name == name)):
+            connection.execute(insert(erasure).values(name=name))
+
+
+def unused_originals(connection: Connection, names: Iterable[bytes]) -> list[bytes]:
+    """Return those of some originals that no print refers to."""
+    return [
+        name
+        for name in names
+        if connection.scalar(select(print_.c.row).where(print_.c.original == name).limit(1)) is None
+    ]
 
 
 def _blank_requests(connection: Connection, encounter_id: str) -> None:
@@ -207,23 +285,42 @@ def _sound(blob: _Blob) -> bytes:
 
 
 def _stored_print(found: Row[Any], images: Mapping[int, bytes]) -> StoredPrint:
+    renewed = found.new_template is not None
+    template, crc = (found.new_template, found.new_crc32) if renewed else (found.template, found.crc32)
     return StoredPrint(
         row=found.row,
         encounter_id=found.encounter_id,
         ordinal=found.ordinal,
         finger=Finger(found.finger),
         impression=Impression(found.impression),
-        template=_sound(_Blob("template", found.row, found.template, found.crc32)),
-        minutiae=found.minutiae,
-        quality=found.quality,
+        template=_sound(_Blob("template", found.row, template, crc)),
+        minutiae=found.new_minutiae if renewed else found.minutiae,
+        quality=found.new_quality if renewed else found.quality,
         source_sha256=found.source_sha256,
         image=images.get(found.row),
+        nfiq2=found.nfiq2,
+        nfiq2_version=found.nfiq2_version,
+        original=found.original,
+        original_ppi=found.original_ppi,
     )
 
 
-def read_templates(connection: Connection, after_row: int, most: int) -> list[StoredPrint]:
+def _prints(generation: int | None = None) -> Select[Any]:
+    """Select prints as they are in a generation; by default the one in force, as this reader sees it."""
+    force = select(cast(meta.c.value, Integer)).where(meta.c.key == GENERATION).scalar_subquery()
+    latest = func.coalesce(force, 0) if generation is None else generation
+    a = anew.c
+    held = and_(a.row == print_.c.row, a.generation <= latest, a.template.is_not(None))
+    new = (a.template, a.crc32, a.minutiae, a.quality)
+    labelled = [column.label(f"new_{column.name}") for column in new]
+    return select(print_, *labelled).select_from(print_.outerjoin(anew, held))
+
+
+def read_templates(
+    connection: Connection, after_row: int, most: int, generation: int | None = None
+) -> list[StoredPrint]:
     """Return the first prints after a row, in the order of rows, without images."""
-    found = select(print_).where(print_.c.row > after_row).order_by(print_.c.row).limit(most)
+    found = _prints(generation).where(print_.c.row > after_row).order_by(print_.c.row).limit(most)
     return [_stored_print(item, {}) for item in connection.execute(found)]
 
 
@@ -243,6 +340,7 @@ def read_encounters(
             created=schema.moment(head.created),
             prints=tuple(prints.get(head.encounter_id, ())),
             missing=tuple(gaps.get(head.encounter_id, ())),
+            replaces=head.replaces,
         )
         for head in heads
     )
@@ -252,7 +350,8 @@ def _prints_of(
     connection: Connection, which: ColumnElement[bool], images: Mapping[int, bytes]
 ) -> dict[str, list[StoredPrint]]:
     prints: dict[str, list[StoredPrint]] = {}
-    for found in connection.execute(select(print_).join(encounter).where(which).order_by(print_.c.row)):
+    query = _prints().join(encounter, encounter.c.encounter_id == print_.c.encounter_id)
+    for found in connection.execute(query.where(which).order_by(print_.c.row)):
         prints.setdefault(found.encounter_id, []).append(_stored_print(found, images))
     return prints
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import (
     BigInteger,
     Column,
+    Float,
     ForeignKey,
     Integer,
     LargeBinary,
@@ -46,6 +47,7 @@ encounter = Table(
     Column("encounter_id", String(36), primary_key=True),
     Column("subject_id", ForeignKey("subject.subject_id"), nullable=False, index=True),
     Column("created", BigInteger, nullable=False),
+    Column("replaces", String(36), index=True),  # null again once that encounter is deleted
 )
 
 print_ = Table(
@@ -61,6 +63,10 @@ print_ = Table(
     Column("source_sha256", LargeBinary(32)),
     Column("crc32", BigInteger, nullable=False),  # of the template: SQLite has no page checksums
     Column("template", LargeBinary, nullable=False),
+    Column("nfiq2", SmallInteger),
+    Column("nfiq2_version", String(64)),
+    Column("original", LargeBinary(32), index=True),  # name of the image file, where it is kept
+    Column("original_ppi", Float),  # its resolution, where the caller stated one
     sqlite_autoincrement=True,  # a deleted row's number is never given again
 )
 
@@ -70,6 +76,25 @@ image = Table(  # apart from the print, so that reading all templates does not t
     Column("row", ForeignKey("print.row"), primary_key=True),
     Column("crc32", BigInteger, nullable=False),
     Column("png", LargeBinary, nullable=False),
+)
+
+erasure = Table(  # originals that are to be erased: noted with the deletion of the last print of each
+    "original_erasure",
+    metadata,
+    Column("name", LargeBinary(32), primary_key=True),
+)
+
+anew = Table(  # prints extracted anew; in force from the day that `generation` is the gallery's
+    "print_anew",
+    metadata,
+    Column("row", ForeignKey("print.row"), primary_key=True),
+    Column("generation", Integer, nullable=False),
+    Column("extractor", String(64), nullable=False),
+    Column("reason", String(64), nullable=False),  # why there is no template, else empty
+    Column("quality", SmallInteger),
+    Column("minutiae", Integer),
+    Column("crc32", BigInteger),
+    Column("template", LargeBinary),
 )
 
 missing = Table(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -16,7 +17,9 @@ from papilar.errors import EncounterUnknown, GalleryUnknown, StorageUnavailable
 from papilar.store import engine as engines
 from papilar.store import migrations, schema
 from papilar.store import rows as sql
+from papilar.store.anew import AnewRows
 from papilar.store.lock import GalleryLock
+from papilar.store.originals import OriginalRows
 from papilar.store.values import (
     Counts,
     GalleryFacts,
@@ -148,6 +151,8 @@ class Store:
         Raises
         ------
         EncounterExists
+        EncounterUnknown, RequestInvalid
+            The encounter that it replaces is not there, or of another subject.
         RequestConflict
             The request_id was used with another digest.
         EncounterErased
@@ -190,7 +195,7 @@ class Store:
         """Note facts of the gallery, in place of what was noted under their keys."""
         with self._write() as connection:
             sql.write_meta(connection, {_FACT + key: value for key, value in facts.items()})
-            self._gallery = _facts_of(sql.read_meta(connection))
+            self._gallery = facts_of(sql.read_meta(connection))
 
     def hold(self) -> int:
         """Make sure that this store, and no other, may write; return how often that right was taken, from 1.
@@ -251,15 +256,16 @@ class Store:
         with self._read() as connection:
             return sql.read_encounters(connection, schema.encounter.c.subject_id == subject_id, images=images)
 
-    def templates(self, after_row: int = 0) -> Iterator[StoredPrint]:
+    def templates(self, after_row: int = 0, *, generation: int | None = None) -> Iterator[StoredPrint]:
         """Yield the prints after a row, in the order of rows, without images.
 
         They are read in batches, each a short transaction: a print deleted meanwhile may be missing, one
-        enrolled meanwhile comes at the end.
+        enrolled meanwhile comes at the end. By default they are those in force; with the number of a
+        generation that is being extracted, as they will be when it is.
         """
         while True:
             with self._read() as connection:
-                batch = sql.read_templates(connection, after_row, _BATCH)
+                batch = sql.read_templates(connection, after_row, _BATCH, generation)
             yield from batch
             if len(batch) < _BATCH:
                 return
@@ -284,6 +290,29 @@ class Store:
         """Count subjects, encounters and prints."""
         with self._read() as connection:
             return sql.count(connection)
+
+    # ---- what has statements of its own, in the same transactions
+
+    @property
+    def originals(self) -> OriginalRows:
+        """Which originals prints refer to, and which are to be erased."""
+        return OriginalRows(self._read, self._write)
+
+    @property
+    def anew(self) -> AnewRows:
+        """Prints extracted anew."""
+        return AnewRows(self._read, self._write)
+
+    def renew(self, extractor: str) -> int:
+        """Bring in force what was extracted anew, in one transaction; return the new generation."""
+        with self._write() as connection:
+            generation = sql.generation(connection) + 1
+            facts = {sql.GENERATION: str(generation), _FACT + "extractor": extractor}
+            sql.write_meta(connection, facts)
+        self._gallery = replace(
+            self._gallery, generation=generation, facts={**self._gallery.facts, "extractor": extractor}
+        )
+        return generation
 
     # ---- transactions
 
@@ -365,7 +394,7 @@ def _bring_up(engine: Engine, writer: Writer, name: str) -> GalleryFacts:
         migrations.upgrade(connection, gallery.schema_version)
         # A Papilar from before Alembic looks here, and leaves alone what is too new for it.
         sql.write_meta(connection, {"schema_version": str(migrations.newest())})
-        return _facts_of(sql.read_meta(connection))
+        return facts_of(sql.read_meta(connection))
 
 
 def _read_gallery(engine: Engine, name: str) -> tuple[GalleryFacts, int | None]:
@@ -379,7 +408,7 @@ def _read_gallery(engine: Engine, name: str) -> tuple[GalleryFacts, int | None]:
         )
     if not signed:
         raise GalleryCorrupt(f"{where} is not marked as a Papilar store", remedy="restore it from a backup")
-    gallery = _facts_of(noted)
+    gallery = facts_of(noted)
     if name and name != gallery.name:
         raise GalleryUnknown(
             f"{where} holds the gallery {gallery.name}, not {name}", remedy="check path and name"
@@ -387,10 +416,11 @@ def _read_gallery(engine: Engine, name: str) -> tuple[GalleryFacts, int | None]:
     return gallery, revision
 
 
-def _facts_of(noted: Mapping[str, str]) -> GalleryFacts:
+def facts_of(noted: Mapping[str, str]) -> GalleryFacts:
+    """Return what is noted of a gallery; raises `GalleryCorrupt` and `GalleryTooNew`."""
     try:
         version, created = int(noted["schema_version"]), int(noted["created"])
-        name = noted["name"]
+        name, generation = noted["name"], int(noted.get(sql.GENERATION, 0))
     except (KeyError, ValueError):
         raise GalleryCorrupt(
             "the gallery's own facts are incomplete", remedy="restore it from a backup"
@@ -401,7 +431,7 @@ def _facts_of(noted: Mapping[str, str]) -> GalleryFacts:
             remedy="install a newer Papilar",
         )
     facts = {key.removeprefix(_FACT): value for key, value in noted.items() if key.startswith(_FACT)}
-    return GalleryFacts(name, schema.moment(created), version, facts)
+    return GalleryFacts(name, schema.moment(created), version, facts, generation)
 
 
 def _repeat(connection: Connection, request: Request | None) -> Written | None:

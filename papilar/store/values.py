@@ -72,6 +72,14 @@ class NewPrint:
         SHA-256, 32 bytes, of the file it was extracted from.
     image : bytes or None
         The image as PNG, where images are kept.
+    nfiq2 : int or None
+        NFIQ 2 (ISO/IEC 29794-4), 0 to 100; None where it was not computed.
+    nfiq2_version : str or None
+        What computed it, at most 64 characters; with a score only.
+    original : bytes or None
+        Name of the image file as it came, 32 bytes, where it is kept.
+    original_ppi : float or None
+        Its resolution, where the caller stated one.
 
     Raises
     ------
@@ -86,6 +94,10 @@ class NewPrint:
     quality: int | None = None
     source_sha256: bytes | None = None
     image: bytes | None = field(default=None, repr=False)
+    nfiq2: int | None = None
+    nfiq2_version: str | None = None
+    original: bytes | None = None
+    original_ppi: float | None = None
 
     def __post_init__(self) -> None:
         if not self.template:
@@ -100,6 +112,15 @@ class NewPrint:
                 f"a SHA-256 of {len(self.source_sha256)} bytes",
                 remedy="it has 32 bytes, not their hexadecimal text",
             )
+        _check_nfiq2(self.nfiq2, self.nfiq2_version)
+
+
+def _check_nfiq2(score: int | None, version: str | None) -> None:
+    if (score is None) != (version is None) or not 0 <= (score or 0) <= 100 or len(version or "") > 64:
+        raise RequestInvalid(
+            f"NFIQ 2 of {score} by version {version}",
+            remedy="a score is 0 to 100, and comes with its version",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +137,8 @@ class NewEncounter:
         At least one; their order is kept.
     missing : tuple of MissingFinger
         Each finger at most once, and none of which there is a print.
+    replaces : str or None
+        The earlier encounter of this subject that prints are taken again for.
 
     Raises
     ------
@@ -127,6 +150,7 @@ class NewEncounter:
     encounter_id: str
     prints: tuple[NewPrint, ...]
     missing: tuple[MissingFinger, ...] = ()
+    replaces: str | None = None
 
     def __post_init__(self) -> None:
         if not (0 < len(self.subject_id) <= SUBJECT_ID_LENGTH and self.subject_id.isprintable()):
@@ -212,8 +236,8 @@ class StoredPrint:
     encounter_id : str
     ordinal : int
         Its place in the encounter, from 0.
-    finger, impression, template, minutiae, quality, source_sha256
-        As in `NewPrint`.
+    finger, impression, template, minutiae, quality, source_sha256, nfiq2, nfiq2_version
+        As in `NewPrint`; so are `original` and `original_ppi`.
     image : bytes or None
         PNG; None where it was not kept or not asked for.
     """
@@ -228,6 +252,10 @@ class StoredPrint:
     quality: int | None
     source_sha256: bytes | None
     image: bytes | None = field(default=None, repr=False)
+    nfiq2: int | None = None
+    nfiq2_version: str | None = None
+    original: bytes | None = None
+    original_ppi: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +271,8 @@ class StoredEncounter:
         In the order they were given.
     missing : tuple of MissingFinger
         In the order of their codes.
+    replaces : str or None
+        As in `NewEncounter`; None again once that encounter is deleted.
     """
 
     subject_id: str
@@ -250,6 +280,7 @@ class StoredEncounter:
     created: datetime
     prints: tuple[StoredPrint, ...]
     missing: tuple[MissingFinger, ...]
+    replaces: str | None = None
 
 
 class Owner(NamedTuple):
@@ -283,9 +314,12 @@ class GalleryFacts:
         Of the store's tables.
     facts : mapping of str to str
         What the caller noted, such as the extractor's version.
+    generation : int
+        How often its prints were extracted anew.
     """
 
     name: str
     created: datetime
     schema_version: int
     facts: Mapping[str, str]
+    generation: int = 0

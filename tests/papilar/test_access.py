@@ -22,8 +22,14 @@ from trials import countries, user
 
 from matcher.errors import PapilarError
 from papilar import pki, translate
-from papilar.access import NOBODY, Access, caller, read_key
-from papilar.api.v1 import enrollment_pb2, enrollment_pb2_grpc, matching_pb2, matching_pb2_grpc
+from papilar.access import NOBODY, Access, _subjects, caller, read_key
+from papilar.api.v1 import (
+    duplicates_pb2,
+    enrollment_pb2,
+    enrollment_pb2_grpc,
+    matching_pb2,
+    matching_pb2_grpc,
+)
 from papilar.audit.entry import Act, Entry, Outcome, Sent, Side, encode, subject_mark
 from papilar.client import ClientTls, NodeClient
 from papilar.config import NodeConfig, Oidc, Tls, Users, load_config
@@ -597,6 +603,14 @@ class TestSettings:
     def test_certificates_without_tls(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigInvalid, match="without TLS"):
             NodeConfig(tmp_path, users=Users("SLV", trust=tmp_path))
+
+    def test_both_subjects_of_a_case_of_duplicates_are_marked(self) -> None:
+        case = duplicates_pb2.DuplicateCase(subject_id="a", other_subject_id="b")
+        request = duplicates_pb2.DecideDuplicateCaseRequest(case_number=1)
+        decided = duplicates_pb2.DecideDuplicateCaseResponse(case=case)
+        assert {*_subjects(request, decided)} == {"a", "b"}
+        listed = duplicates_pb2.ListDuplicateCasesResponse(cases=[case])
+        assert {*_subjects(duplicates_pb2.ListDuplicateCasesRequest(), listed)} == {"a", "b"}
 
     def test_the_key_of_marks(self, tmp_path: Path) -> None:
         path = tmp_path / "key"

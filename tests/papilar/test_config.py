@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from enroll.gate import QualityGate
 from papilar.config import NodeConfig, Tls, is_loopback, load_config, split_address
 from papilar.errors import ConfigInvalid, TransportInsecure
 
@@ -43,6 +44,11 @@ def test_the_command_wins_over_the_file_and_the_file_over_the_defaults(tmp_path:
     assert config.shortlist == NodeConfig(Path("/g")).shortlist
 
 
+def test_what_is_asked_of_a_print(tmp_path: Path) -> None:
+    config = load_config(written(tmp_path, "[enrolment]\nleast_minutiae = 12"), gallery=Path("/g"))
+    assert config.enrolment == QualityGate(least_minutiae=12)
+
+
 def test_without_a_file() -> None:
     assert load_config(None, gallery=Path("/g")) == NodeConfig(Path("/g"))
 
@@ -53,6 +59,9 @@ def test_without_a_file() -> None:
         ("[nodes]", r"unknown section \[nodes\]"),
         ("node = 5", "node is no section"),
         ('tls = ["a"]', "tls is no section"),
+        ("[enrolment]\nleast_nfiq2 = 101", r"\[enrolment\]: a threshold out of range"),
+        ("[enrolment]\nnfiq2 = false\nleast_nfiq2 = 20", "least_nfiq2 without nfiq2"),
+        ("[enrolment]\nleast = 20", r"unknown setting enrolment\.least"),
         ("[node]\nport = 5", r"unknown setting node\.port"),
         ("[node]\ntls = 5", r"unknown setting node\.tls"),
         ("[node]\nworkers = true", "workers is True"),

@@ -4,6 +4,7 @@ import sqlite3
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Barrier
@@ -48,18 +49,19 @@ class TestWhatItKeeps:
             MissingFinger(Finger(7), MissingReason.BANDAGED),
             MissingFinger(Finger(3), MissingReason.AMPUTATED),
         )
-        prints = (a_print(1, image=b"picture"), a_print(1, template=bytes(9000)), a_print(0))
+        judged = replace(a_print(2), nfiq2=0, nfiq2_version="2.3.0 (nbis-py 0.1.3)")
+        prints = (a_print(1, image=b"picture"), judged, a_print(1, template=bytes(9000)), a_print(0))
         new = NewEncounter("s-1", new_id(), prints, missing)
         written = store.enroll(new)
-        assert written == Written((1, 2, 3), True, None, False)
+        assert written == Written((1, 2, 3, 4), True, None, False)
         found = store.encounter(new.encounter_id, images=True)
         assert (found.subject_id, found.encounter_id) == (new.subject_id, new.encounter_id)
         assert found.missing == missing[::-1]
         assert abs(datetime.now(UTC) - found.created) < timedelta(minutes=1)
         for ordinal, (was, now) in enumerate(zip(prints, found.prints, strict=True)):
             assert (now.row, now.ordinal, now.encounter_id) == (ordinal + 1, ordinal, new.encounter_id)
-            for name in ("finger", "impression", "template", "minutiae", "quality", "source_sha256", "image"):
-                assert getattr(now, name) == getattr(was, name)
+            for field in fields(NewPrint):
+                assert getattr(now, field.name) == getattr(was, field.name)
 
     def test_images_come_only_when_asked_for(self, store: Store) -> None:
         new = an_encounter(prints=(a_print(image=b"picture"),))
@@ -299,6 +301,10 @@ class TestInput:
             lambda: NewPrint(Finger(1), Impression(0), b"t", -1),
             lambda: NewPrint(Finger(1), Impression(0), b"t", 1, quality=101),
             lambda: NewPrint(Finger(1), Impression(0), b"t", 1, source_sha256=b"text"),
+            lambda: NewPrint(Finger(1), Impression(0), b"t", 1, nfiq2=101, nfiq2_version="2.3.0"),
+            lambda: NewPrint(Finger(1), Impression(0), b"t", 1, nfiq2=50),
+            lambda: NewPrint(Finger(1), Impression(0), b"t", 1, nfiq2_version="2.3.0"),
+            lambda: NewPrint(Finger(1), Impression(0), b"t", 1, nfiq2=50, nfiq2_version="v" * 65),
             lambda: Request("no uuid", b"digest", lambda _: b""),
             lambda: Request(new_id(), b"", lambda _: b""),
         ):

@@ -60,10 +60,13 @@ enrollments = st.builds(
     st.lists(missing, max_size=4).map(tuple),
     st.booleans(),
     st.booleans(),
+    names,
 )
+nfiq2 = st.just((None, "")) | st.tuples(st.integers(0, 100), names)
 assessments = st.lists(
     st.builds(
-        Assessment,
+        lambda judged, *rest: Assessment(*rest, *judged),
+        nfiq2,
         numbers,
         fingers,
         st.booleans(),
@@ -103,6 +106,11 @@ class TestRoundTrips:
     @given(st.builds(Enrolled, names, names, assessments, st.just(True)))
     def test_what_is_kept_for_a_repeat(self, enrolled: Enrolled) -> None:
         assert Enrolled.load(enrolled.dump()) == enrolled
+
+    def test_what_was_kept_before_there_was_nfiq2(self) -> None:
+        kept = b'{"subject_id": "s", "encounter_id": "e", "prints": [[0, 3, true, 70, [["A", "b"]], 40]]}'
+        (print_,) = Enrolled.load(kept).prints
+        assert print_ == Assessment(0, Finger(3), True, 70, (("A", "b"),), 40, None, "")
 
 
 class TestCodes:
@@ -177,6 +185,8 @@ class TestAnswers:
             0,
             None,
             b"P",
+            0,
+            "2.3.0",
         )
         created = datetime(2026, 5, 4, 3, 2, 1, 500, tzinfo=UTC)
         lost = MissingFinger(Finger.LEFT_THUMB, MissingReason.BANDAGED)
@@ -189,6 +199,8 @@ class TestAnswers:
         assert (one.image.data, one.image.ppi) == (b"P", 500.0)
         assert one.HasField("quality_score"), "0 is a quality"
         assert one.quality_score == 0
+        assert one.HasField("nfiq2"), "0 is a score"
+        assert (one.nfiq2, one.nfiq2_version) == (0, "2.3.0")
         assert one.template.format == types_pb2.TEMPLATE_FORMAT_ISO_19794_2_2005
         assert np.array_equal(decode(one.template.data)[0].xy, template.xy)
         assert [(m.position, m.reason) for m in message.missing] == [(6, types_pb2.MISSING_REASON_BANDAGED)]
@@ -199,7 +211,8 @@ class TestAnswers:
             StoredEncounter("s", "e", datetime.now(UTC), (stored,), ()), codec=None
         )
         (one,) = message.prints
-        assert {"image", "template", "quality_score"}.isdisjoint(field.name for field, _ in one.ListFields())
+        absent = {"image", "template", "quality_score", "nfiq2", "nfiq2_version"}
+        assert absent.isdisjoint(field.name for field, _ in one.ListFields())
 
     def test_evidence_is_stated_in_the_contract_s_units(self) -> None:
         first = finger(3)

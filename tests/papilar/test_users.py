@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from papilar.api.v1 import enrollment_pb2, matching_pb2, region_pb2
+from papilar.api.v1 import duplicates_pb2, enrollment_pb2, maintenance_pb2, matching_pb2, region_pb2
 from papilar.audit.entry import Act
 from papilar.errors import CallerUnknown, CallNotPermitted, PurposeMissing
 from papilar.identity import Identity, Kind, Role
@@ -31,8 +31,11 @@ MANDATE = Mandate(
     ordering_officer="o12",
 )
 MATCHING, ENROLLMENT = "papilar.api.v1.MatchingService", "papilar.api.v1.EnrollmentService"
-REGION = "papilar.api.v1.RegionService"
+REGION, MAINTENANCE = "papilar.api.v1.RegionService", "papilar.api.v1.MaintenanceService"
+DUPLICATES = "papilar.api.v1.DuplicateService"
 MAY = {
+    f"{MAINTENANCE}/StartReextraction": {Role.ADMINISTRATOR},
+    f"{MAINTENANCE}/GetReextraction": {Role.ADMINISTRATOR},
     f"{MATCHING}/GetGallery": set(Role),
     f"{MATCHING}/Verify": {Role.OFFICER, Role.EXAMINER},
     f"{MATCHING}/Identify": {Role.OFFICER, Role.EXAMINER},
@@ -40,6 +43,10 @@ MAY = {
     f"{ENROLLMENT}/EnrollMany": {Role.OFFICER, Role.EXAMINER},
     f"{ENROLLMENT}/GetEncounter": {Role.EXAMINER, Role.SUPERVISOR},
     f"{ENROLLMENT}/DeleteEncounter": {Role.SUPERVISOR},
+    f"{DUPLICATES}/FindDuplicates": {Role.EXAMINER},
+    f"{DUPLICATES}/ListDuplicateCases": {Role.EXAMINER, Role.SUPERVISOR},
+    f"{DUPLICATES}/DecideDuplicateCase": {Role.EXAMINER, Role.SUPERVISOR},
+    f"{DUPLICATES}/UnmergeSubjects": {Role.EXAMINER, Role.SUPERVISOR},
     f"{REGION}/IdentifyRegion": {Role.OFFICER, Role.EXAMINER},
     f"{REGION}/GetRegionAnswers": {Role.OFFICER, Role.EXAMINER},
     f"{REGION}/ListPeers": {Role.OFFICER, Role.EXAMINER},
@@ -48,6 +55,8 @@ MAY = {
 }
 ABOUT_NO_PERSON = {
     f"{MATCHING}/GetGallery",
+    f"{MAINTENANCE}/StartReextraction",
+    f"{MAINTENANCE}/GetReextraction",
     *(
         f"{REGION}/{call}"
         for call in ("GetRegionAnswers", "ListPeers", "ConfirmCandidate", "GetPeerStatistics")
@@ -179,7 +188,8 @@ class TestPermits:
 
     def test_every_call_of_the_contract_is_in_the_table(self) -> None:
         """And nothing else: a new call is denied until somebody has thought about it."""
-        assert set(PERMITS) == set(MAY) == set(calls(enrollment_pb2, matching_pb2, region_pb2))
+        contract = calls(duplicates_pb2, enrollment_pb2, maintenance_pb2, matching_pb2, region_pb2)
+        assert set(PERMITS) == set(MAY) == set(contract)
 
     def test_without_a_purpose(self) -> None:
         for method, roles in MAY.items():
@@ -210,6 +220,7 @@ class TestPermits:
     def test_what_the_log_calls_it(self) -> None:
         acts = {method.rpartition("/")[2]: permit.act for method, permit in PERMITS.items()}
         assert (acts["Enroll"], acts["DeleteEncounter"]) == (Act.COLLECTION, Act.ERASURE)
+        assert (acts["DecideDuplicateCase"], acts["UnmergeSubjects"]) == (Act.COMBINATION, Act.ALTERATION)
         assert {acts[call] for call in ("Verify", "Identify", "GetEncounter")} == {Act.CONSULTATION}
 
 

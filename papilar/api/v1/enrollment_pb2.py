@@ -26,45 +26,45 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from papilar.api.v1 import types_pb2 as papilar_dot_api_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fpapilar/api/v1/enrollment.proto\x12\x0epapilar.api.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1apapilar/api/v1/types.proto\"\xdb\x01\n\nEnrollment\x12\x12\n\nsubject_id\x18\x01 \x01(\t\x12\x14\n\x0c\x65ncounter_id\x18\x02 \x01(\t\x12%\n\x06prints\x18\x03 \x03(\x0b\x32\x15.papilar.api.v1.Print\x12.\n\x07missing\x18\x04 \x03(\x0b\x32\x1d.papilar.api.v1.MissingFinger\x12\x37\n\x0f\x64uplicate_check\x18\x05 \x01(\x0e\x32\x1e.papilar.api.v1.DuplicateCheck\x12\x13\n\x0brequire_all\x18\x06 \x01(\x08\"w\n\x08\x45nrolled\x12\x12\n\nsubject_id\x18\x01 \x01(\t\x12\x14\n\x0c\x65ncounter_id\x18\x02 \x01(\t\x12/\n\x06prints\x18\x03 \x03(\x0b\x32\x1f.papilar.api.v1.PrintAssessment\x12\x10\n\x08repeated\x18\x04 \x01(\x08\";\n\x08Rejected\x12/\n\x06prints\x18\x01 \x03(\x0b\x32\x1f.papilar.api.v1.PrintAssessment\"h\n\tDuplicate\x12-\n\ncandidates\x18\x01 \x03(\x0b\x32\x19.papilar.api.v1.Candidate\x12,\n\tthreshold\x18\x02 \x01(\x0b\x32\x19.papilar.api.v1.Threshold\"d\n\rEnrollRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07gallery\x18\x02 \x01(\t\x12.\n\nenrollment\x18\x03 \x01(\x0b\x32\x1a.papilar.api.v1.Enrollment\"\xa7\x01\n\x0e\x45nrollResponse\x12,\n\x08\x65nrolled\x18\x01 \x01(\x0b\x32\x18.papilar.api.v1.EnrolledH\x00\x12,\n\x08rejected\x18\x02 \x01(\x0b\x32\x18.papilar.api.v1.RejectedH\x00\x12.\n\tduplicate\x18\x03 \x01(\x0b\x32\x19.papilar.api.v1.DuplicateH\x00\x42\t\n\x07outcome\"h\n\x11\x45nrollManyRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07gallery\x18\x02 \x01(\t\x12.\n\nenrollment\x18\x03 \x01(\x0b\x32\x1a.papilar.api.v1.Enrollment\"\xf5\x01\n\rEnrollOutcome\x12\r\n\x05index\x18\x01 \x01(\r\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12,\n\x08\x65nrolled\x18\x03 \x01(\x0b\x32\x18.papilar.api.v1.EnrolledH\x00\x12,\n\x08rejected\x18\x04 \x01(\x0b\x32\x18.papilar.api.v1.RejectedH\x00\x12.\n\tduplicate\x18\x05 \x01(\x0b\x32\x19.papilar.api.v1.DuplicateH\x00\x12*\n\x07\x66\x61ilure\x18\x06 \x01(\x0b\x32\x17.papilar.api.v1.FailureH\x00\x42\t\n\x07outcome\"E\n\x12\x45nrollManyResponse\x12/\n\x08outcomes\x18\x01 \x03(\x0b\x32\x1d.papilar.api.v1.EnrollOutcome\"\xa8\x01\n\x13GetEncounterRequest\x12\x0f\n\x07gallery\x18\x01 \x01(\t\x12\x14\n\x0c\x65ncounter_id\x18\x02 \x01(\t\x12\x16\n\x0einclude_images\x18\x03 \x01(\x08\x12\x19\n\x11include_templates\x18\x04 \x01(\x08\x12\x37\n\x0ftemplate_format\x18\x05 \x01(\x0e\x32\x1e.papilar.api.v1.TemplateFormat\"\xad\x02\n\rEnrolledPrint\x12\r\n\x05index\x18\x01 \x01(\r\x12\x30\n\x08position\x18\x02 \x01(\x0e\x32\x1e.papilar.api.v1.FingerPosition\x12\x32\n\nimpression\x18\x03 \x01(\x0e\x32\x1e.papilar.api.v1.ImpressionType\x12\x1a\n\rquality_score\x18\x04 \x01(\rH\x00\x88\x01\x01\x12\x10\n\x08minutiae\x18\x05 \x01(\r\x12\x15\n\rsource_sha256\x18\x06 \x01(\x0c\x12$\n\x05image\x18\x07 \x01(\x0b\x32\x15.papilar.api.v1.Image\x12*\n\x08template\x18\x08 \x01(\x0b\x32\x18.papilar.api.v1.TemplateB\x10\n\x0e_quality_score\"\xc5\x01\n\tEncounter\x12\x14\n\x0c\x65ncounter_id\x18\x01 \x01(\t\x12\x12\n\nsubject_id\x18\x02 \x01(\t\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\x06prints\x18\x04 \x03(\x0b\x32\x1d.papilar.api.v1.EnrolledPrint\x12.\n\x07missing\x18\x05 \x03(\x0b\x32\x1d.papilar.api.v1.MissingFinger\"D\n\x14GetEncounterResponse\x12,\n\tencounter\x18\x01 \x01(\x0b\x32\x19.papilar.api.v1.Encounter\"S\n\x16\x44\x65leteEncounterRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07gallery\x18\x02 \x01(\t\x12\x14\n\x0c\x65ncounter_id\x18\x03 \x01(\t\"J\n\x17\x44\x65leteEncounterResponse\x12\x16\n\x0e\x64\x65leted_prints\x18\x01 \x01(\r\x12\x17\n\x0fsubject_deleted\x18\x02 \x01(\x08*g\n\x0e\x44uplicateCheck\x12\x1f\n\x1b\x44UPLICATE_CHECK_UNSPECIFIED\x10\x00\x12\x18\n\x14\x44UPLICATE_CHECK_SKIP\x10\x01\x12\x1a\n\x16\x44UPLICATE_CHECK_REFUSE\x10\x02\x32\xf2\x02\n\x11\x45nrollmentService\x12G\n\x06\x45nroll\x12\x1d.papilar.api.v1.EnrollRequest\x1a\x1e.papilar.api.v1.EnrollResponse\x12U\n\nEnrollMany\x12!.papilar.api.v1.EnrollManyRequest\x1a\".papilar.api.v1.EnrollManyResponse(\x01\x12Y\n\x0cGetEncounter\x12#.papilar.api.v1.GetEncounterRequest\x1a$.papilar.api.v1.GetEncounterResponse\x12\x62\n\x0f\x44\x65leteEncounter\x12&.papilar.api.v1.DeleteEncounterRequest\x1a\'.papilar.api.v1.DeleteEncounterResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fpapilar/api/v1/enrollment.proto\x12\x0epapilar.api.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1apapilar/api/v1/types.proto\"\xfa\x01\n\nEnrollment\x12\x12\n\nsubject_id\x18\x01 \x01(\t\x12\x14\n\x0c\x65ncounter_id\x18\x02 \x01(\t\x12%\n\x06prints\x18\x03 \x03(\x0b\x32\x15.papilar.api.v1.Print\x12.\n\x07missing\x18\x04 \x03(\x0b\x32\x1d.papilar.api.v1.MissingFinger\x12\x37\n\x0f\x64uplicate_check\x18\x05 \x01(\x0e\x32\x1e.papilar.api.v1.DuplicateCheck\x12\x13\n\x0brequire_all\x18\x06 \x01(\x08\x12\x1d\n\x15replaces_encounter_id\x18\x07 \x01(\t\"w\n\x08\x45nrolled\x12\x12\n\nsubject_id\x18\x01 \x01(\t\x12\x14\n\x0c\x65ncounter_id\x18\x02 \x01(\t\x12/\n\x06prints\x18\x03 \x03(\x0b\x32\x1f.papilar.api.v1.PrintAssessment\x12\x10\n\x08repeated\x18\x04 \x01(\x08\";\n\x08Rejected\x12/\n\x06prints\x18\x01 \x03(\x0b\x32\x1f.papilar.api.v1.PrintAssessment\"h\n\tDuplicate\x12-\n\ncandidates\x18\x01 \x03(\x0b\x32\x19.papilar.api.v1.Candidate\x12,\n\tthreshold\x18\x02 \x01(\x0b\x32\x19.papilar.api.v1.Threshold\"d\n\rEnrollRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07gallery\x18\x02 \x01(\t\x12.\n\nenrollment\x18\x03 \x01(\x0b\x32\x1a.papilar.api.v1.Enrollment\"\xa7\x01\n\x0e\x45nrollResponse\x12,\n\x08\x65nrolled\x18\x01 \x01(\x0b\x32\x18.papilar.api.v1.EnrolledH\x00\x12,\n\x08rejected\x18\x02 \x01(\x0b\x32\x18.papilar.api.v1.RejectedH\x00\x12.\n\tduplicate\x18\x03 \x01(\x0b\x32\x19.papilar.api.v1.DuplicateH\x00\x42\t\n\x07outcome\"h\n\x11\x45nrollManyRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07gallery\x18\x02 \x01(\t\x12.\n\nenrollment\x18\x03 \x01(\x0b\x32\x1a.papilar.api.v1.Enrollment\"\xf5\x01\n\rEnrollOutcome\x12\r\n\x05index\x18\x01 \x01(\r\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12,\n\x08\x65nrolled\x18\x03 \x01(\x0b\x32\x18.papilar.api.v1.EnrolledH\x00\x12,\n\x08rejected\x18\x04 \x01(\x0b\x32\x18.papilar.api.v1.RejectedH\x00\x12.\n\tduplicate\x18\x05 \x01(\x0b\x32\x19.papilar.api.v1.DuplicateH\x00\x12*\n\x07\x66\x61ilure\x18\x06 \x01(\x0b\x32\x17.papilar.api.v1.FailureH\x00\x42\t\n\x07outcome\"E\n\x12\x45nrollManyResponse\x12/\n\x08outcomes\x18\x01 \x03(\x0b\x32\x1d.papilar.api.v1.EnrollOutcome\"\xa8\x01\n\x13GetEncounterRequest\x12\x0f\n\x07gallery\x18\x01 \x01(\t\x12\x14\n\x0c\x65ncounter_id\x18\x02 \x01(\t\x12\x16\n\x0einclude_images\x18\x03 \x01(\x08\x12\x19\n\x11include_templates\x18\x04 \x01(\x08\x12\x37\n\x0ftemplate_format\x18\x05 \x01(\x0e\x32\x1e.papilar.api.v1.TemplateFormat\"\xe2\x02\n\rEnrolledPrint\x12\r\n\x05index\x18\x01 \x01(\r\x12\x30\n\x08position\x18\x02 \x01(\x0e\x32\x1e.papilar.api.v1.FingerPosition\x12\x32\n\nimpression\x18\x03 \x01(\x0e\x32\x1e.papilar.api.v1.ImpressionType\x12\x1a\n\rquality_score\x18\x04 \x01(\rH\x00\x88\x01\x01\x12\x10\n\x08minutiae\x18\x05 \x01(\r\x12\x15\n\rsource_sha256\x18\x06 \x01(\x0c\x12$\n\x05image\x18\x07 \x01(\x0b\x32\x15.papilar.api.v1.Image\x12*\n\x08template\x18\x08 \x01(\x0b\x32\x18.papilar.api.v1.Template\x12\x12\n\x05nfiq2\x18\t \x01(\rH\x01\x88\x01\x01\x12\x15\n\rnfiq2_version\x18\n \x01(\tB\x10\n\x0e_quality_scoreB\x08\n\x06_nfiq2\"\xe4\x01\n\tEncounter\x12\x14\n\x0c\x65ncounter_id\x18\x01 \x01(\t\x12\x12\n\nsubject_id\x18\x02 \x01(\t\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\x06prints\x18\x04 \x03(\x0b\x32\x1d.papilar.api.v1.EnrolledPrint\x12.\n\x07missing\x18\x05 \x03(\x0b\x32\x1d.papilar.api.v1.MissingFinger\x12\x1d\n\x15replaces_encounter_id\x18\x06 \x01(\t\"D\n\x14GetEncounterResponse\x12,\n\tencounter\x18\x01 \x01(\x0b\x32\x19.papilar.api.v1.Encounter\"S\n\x16\x44\x65leteEncounterRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07gallery\x18\x02 \x01(\t\x12\x14\n\x0c\x65ncounter_id\x18\x03 \x01(\t\"J\n\x17\x44\x65leteEncounterResponse\x12\x16\n\x0e\x64\x65leted_prints\x18\x01 \x01(\r\x12\x17\n\x0fsubject_deleted\x18\x02 \x01(\x08*g\n\x0e\x44uplicateCheck\x12\x1f\n\x1b\x44UPLICATE_CHECK_UNSPECIFIED\x10\x00\x12\x18\n\x14\x44UPLICATE_CHECK_SKIP\x10\x01\x12\x1a\n\x16\x44UPLICATE_CHECK_REFUSE\x10\x02\x32\xf2\x02\n\x11\x45nrollmentService\x12G\n\x06\x45nroll\x12\x1d.papilar.api.v1.EnrollRequest\x1a\x1e.papilar.api.v1.EnrollResponse\x12U\n\nEnrollMany\x12!.papilar.api.v1.EnrollManyRequest\x1a\".papilar.api.v1.EnrollManyResponse(\x01\x12Y\n\x0cGetEncounter\x12#.papilar.api.v1.GetEncounterRequest\x1a$.papilar.api.v1.GetEncounterResponse\x12\x62\n\x0f\x44\x65leteEncounter\x12&.papilar.api.v1.DeleteEncounterRequest\x1a\'.papilar.api.v1.DeleteEncounterResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'papilar.api.v1.enrollment_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DUPLICATECHECK']._serialized_start=2225
-  _globals['_DUPLICATECHECK']._serialized_end=2328
+  _globals['_DUPLICATECHECK']._serialized_start=2340
+  _globals['_DUPLICATECHECK']._serialized_end=2443
   _globals['_ENROLLMENT']._serialized_start=113
-  _globals['_ENROLLMENT']._serialized_end=332
-  _globals['_ENROLLED']._serialized_start=334
-  _globals['_ENROLLED']._serialized_end=453
-  _globals['_REJECTED']._serialized_start=455
-  _globals['_REJECTED']._serialized_end=514
-  _globals['_DUPLICATE']._serialized_start=516
-  _globals['_DUPLICATE']._serialized_end=620
-  _globals['_ENROLLREQUEST']._serialized_start=622
-  _globals['_ENROLLREQUEST']._serialized_end=722
-  _globals['_ENROLLRESPONSE']._serialized_start=725
-  _globals['_ENROLLRESPONSE']._serialized_end=892
-  _globals['_ENROLLMANYREQUEST']._serialized_start=894
-  _globals['_ENROLLMANYREQUEST']._serialized_end=998
-  _globals['_ENROLLOUTCOME']._serialized_start=1001
-  _globals['_ENROLLOUTCOME']._serialized_end=1246
-  _globals['_ENROLLMANYRESPONSE']._serialized_start=1248
-  _globals['_ENROLLMANYRESPONSE']._serialized_end=1317
-  _globals['_GETENCOUNTERREQUEST']._serialized_start=1320
-  _globals['_GETENCOUNTERREQUEST']._serialized_end=1488
-  _globals['_ENROLLEDPRINT']._serialized_start=1491
-  _globals['_ENROLLEDPRINT']._serialized_end=1792
-  _globals['_ENCOUNTER']._serialized_start=1795
-  _globals['_ENCOUNTER']._serialized_end=1992
-  _globals['_GETENCOUNTERRESPONSE']._serialized_start=1994
-  _globals['_GETENCOUNTERRESPONSE']._serialized_end=2062
-  _globals['_DELETEENCOUNTERREQUEST']._serialized_start=2064
-  _globals['_DELETEENCOUNTERREQUEST']._serialized_end=2147
-  _globals['_DELETEENCOUNTERRESPONSE']._serialized_start=2149
-  _globals['_DELETEENCOUNTERRESPONSE']._serialized_end=2223
-  _globals['_ENROLLMENTSERVICE']._serialized_start=2331
-  _globals['_ENROLLMENTSERVICE']._serialized_end=2701
+  _globals['_ENROLLMENT']._serialized_end=363
+  _globals['_ENROLLED']._serialized_start=365
+  _globals['_ENROLLED']._serialized_end=484
+  _globals['_REJECTED']._serialized_start=486
+  _globals['_REJECTED']._serialized_end=545
+  _globals['_DUPLICATE']._serialized_start=547
+  _globals['_DUPLICATE']._serialized_end=651
+  _globals['_ENROLLREQUEST']._serialized_start=653
+  _globals['_ENROLLREQUEST']._serialized_end=753
+  _globals['_ENROLLRESPONSE']._serialized_start=756
+  _globals['_ENROLLRESPONSE']._serialized_end=923
+  _globals['_ENROLLMANYREQUEST']._serialized_start=925
+  _globals['_ENROLLMANYREQUEST']._serialized_end=1029
+  _globals['_ENROLLOUTCOME']._serialized_start=1032
+  _globals['_ENROLLOUTCOME']._serialized_end=1277
+  _globals['_ENROLLMANYRESPONSE']._serialized_start=1279
+  _globals['_ENROLLMANYRESPONSE']._serialized_end=1348
+  _globals['_GETENCOUNTERREQUEST']._serialized_start=1351
+  _globals['_GETENCOUNTERREQUEST']._serialized_end=1519
+  _globals['_ENROLLEDPRINT']._serialized_start=1522
+  _globals['_ENROLLEDPRINT']._serialized_end=1876
+  _globals['_ENCOUNTER']._serialized_start=1879
+  _globals['_ENCOUNTER']._serialized_end=2107
+  _globals['_GETENCOUNTERRESPONSE']._serialized_start=2109
+  _globals['_GETENCOUNTERRESPONSE']._serialized_end=2177
+  _globals['_DELETEENCOUNTERREQUEST']._serialized_start=2179
+  _globals['_DELETEENCOUNTERREQUEST']._serialized_end=2262
+  _globals['_DELETEENCOUNTERRESPONSE']._serialized_start=2264
+  _globals['_DELETEENCOUNTERRESPONSE']._serialized_end=2338
+  _globals['_ENROLLMENTSERVICE']._serialized_start=2446
+  _globals['_ENROLLMENTSERVICE']._serialized_end=2816
 # @@protoc_insertion_point(module_scope)

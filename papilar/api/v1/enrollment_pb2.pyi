@@ -67,6 +67,7 @@ class Enrollment(_message.Message):
     MISSING_FIELD_NUMBER: _builtins.int
     DUPLICATE_CHECK_FIELD_NUMBER: _builtins.int
     REQUIRE_ALL_FIELD_NUMBER: _builtins.int
+    REPLACES_ENCOUNTER_ID_FIELD_NUMBER: _builtins.int
     subject_id: _builtins.str
     """Whose prints they are: an opaque name of 1 to 128 printable characters, unknown to the gallery or known from an earlier
     encounter of the same person. Empty: a new subject, and the node makes a UUID. Anyone who searches sees it, so it
@@ -79,6 +80,12 @@ class Enrollment(_message.Message):
     require_all: _builtins.bool
     """What a poor print does. False: it is left out, and the encounter is rejected only when no print is left.
     True: it rejects the encounter.
+    """
+    replaces_encounter_id: _builtins.str
+    """UUID of an earlier encounter of the same `subject_id`, some prints of which were left out or poor and are taken again
+    here. The earlier encounter stays as it is, and searches find the prints of both. Empty: none. (An encounter that
+    was `rejected` as a whole was not kept: send it again under the ids that it had.)
+    One of another subject is refused: INVALID_ARGUMENT, REQUEST_INVALID.
     """
     @_builtins.property
     def prints(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Print]:
@@ -97,10 +104,11 @@ class Enrollment(_message.Message):
         missing: _abc.Iterable[_types_pb2.MissingFinger] | None = ...,
         duplicate_check: Global___DuplicateCheck.ValueType = ...,
         require_all: _builtins.bool = ...,
+        replaces_encounter_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["duplicate_check", b"duplicate_check", "encounter_id", b"encounter_id", "missing", b"missing", "prints", b"prints", "require_all", b"require_all", "subject_id", b"subject_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duplicate_check", b"duplicate_check", "encounter_id", b"encounter_id", "missing", b"missing", "prints", b"prints", "replaces_encounter_id", b"replaces_encounter_id", "require_all", b"require_all", "subject_id", b"subject_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -426,6 +434,8 @@ class EnrolledPrint(_message.Message):
     SOURCE_SHA256_FIELD_NUMBER: _builtins.int
     IMAGE_FIELD_NUMBER: _builtins.int
     TEMPLATE_FIELD_NUMBER: _builtins.int
+    NFIQ2_FIELD_NUMBER: _builtins.int
+    NFIQ2_VERSION_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     """Place of the print in its encounter, from 0. Prints that were left out at enrolment are not counted."""
     position: _types_pb2.FingerPosition.ValueType
@@ -438,6 +448,10 @@ class EnrolledPrint(_message.Message):
     """Number of minutiae."""
     source_sha256: _builtins.bytes
     """SHA-256, 32 bytes, of the file that was sent. Empty where it was not kept."""
+    nfiq2: _builtins.int
+    """NFIQ 2, as in `Quality`. Not set where it was not computed."""
+    nfiq2_version: _builtins.str
+    """What computed `nfiq2`. Empty without a score."""
     @_builtins.property
     def image(self) -> _types_pb2.Image:
         """The image as PNG at 500 ppi. Only with `include_images`, and only where the gallery keeps images."""
@@ -457,13 +471,20 @@ class EnrolledPrint(_message.Message):
         source_sha256: _builtins.bytes = ...,
         image: _types_pb2.Image | None = ...,
         template: _types_pb2.Template | None = ...,
+        nfiq2: _builtins.int | None = ...,
+        nfiq2_version: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_quality_score", b"_quality_score", "image", b"image", "quality_score", b"quality_score", "template", b"template"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_nfiq2", b"_nfiq2", "_quality_score", b"_quality_score", "image", b"image", "nfiq2", b"nfiq2", "quality_score", b"quality_score", "template", b"template"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_quality_score", b"_quality_score", "image", b"image", "impression", b"impression", "index", b"index", "minutiae", b"minutiae", "position", b"position", "quality_score", b"quality_score", "source_sha256", b"source_sha256", "template", b"template"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_nfiq2", b"_nfiq2", "_quality_score", b"_quality_score", "image", b"image", "impression", b"impression", "index", b"index", "minutiae", b"minutiae", "nfiq2", b"nfiq2", "nfiq2_version", b"nfiq2_version", "position", b"position", "quality_score", b"quality_score", "source_sha256", b"source_sha256", "template", b"template"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__nfiq2: _TypeAlias = _typing.Literal["nfiq2"]  # noqa: Y015
+    _WhichOneofArgType__nfiq2: _TypeAlias = _typing.Literal["_nfiq2", b"_nfiq2"]  # noqa: Y015
     _WhichOneofReturnType__quality_score: _TypeAlias = _typing.Literal["quality_score"]  # noqa: Y015
     _WhichOneofArgType__quality_score: _TypeAlias = _typing.Literal["_quality_score", b"_quality_score"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__nfiq2) -> _WhichOneofReturnType__nfiq2 | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__quality_score) -> _WhichOneofReturnType__quality_score | None: ...
 
 Global___EnrolledPrint: _TypeAlias = EnrolledPrint  # noqa: Y015
@@ -479,10 +500,13 @@ class Encounter(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     PRINTS_FIELD_NUMBER: _builtins.int
     MISSING_FIELD_NUMBER: _builtins.int
+    REPLACES_ENCOUNTER_ID_FIELD_NUMBER: _builtins.int
     encounter_id: _builtins.str
     """UUID of the encounter."""
     subject_id: _builtins.str
     """Whose prints they are."""
+    replaces_encounter_id: _builtins.str
+    """The earlier encounter that prints were taken again for. Empty: none, or it has been deleted since."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was enrolled here, UTC."""
@@ -503,10 +527,11 @@ class Encounter(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         prints: _abc.Iterable[Global___EnrolledPrint] | None = ...,
         missing: _abc.Iterable[_types_pb2.MissingFinger] | None = ...,
+        replaces_encounter_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "encounter_id", b"encounter_id", "missing", b"missing", "prints", b"prints", "subject_id", b"subject_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "encounter_id", b"encounter_id", "missing", b"missing", "prints", b"prints", "replaces_encounter_id", b"replaces_encounter_id", "subject_id", b"subject_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

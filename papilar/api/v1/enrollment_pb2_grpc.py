@@ -68,6 +68,7 @@ class EnrollmentServiceServicer:
         Errors, beside those of types.proto:
         INVALID_ARGUMENT     IMAGE_*, RESOLUTION_*, TEMPLATE_*   a print cannot be read; the message names its index
         ALREADY_EXISTS       ENCOUNTER_EXISTS    there is an encounter with this `encounter_id`
+        NOT_FOUND            ENCOUNTER_UNKNOWN   there is none of `replaces_encounter_id`, or no longer
         ALREADY_EXISTS       REQUEST_CONFLICT    `request_id` was used with other content
         FAILED_PRECONDITION  ENCOUNTER_ERASED    `request_id` enrolled an encounter that has been deleted since; to enrol
         it again takes a new id

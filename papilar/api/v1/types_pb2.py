@@ -25,23 +25,23 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1apapilar/api/v1/types.proto\x12\x0epapilar.api.v1\x1a\x1egoogle/protobuf/duration.proto\"/\n\x05Image\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x10\n\x03ppi\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\x06\n\x04_ppi\"H\n\x08Template\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12.\n\x06\x66ormat\x18\x02 \x01(\x0e\x32\x1e.papilar.api.v1.TemplateFormat\"\xcd\x01\n\x05Print\x12\x30\n\x08position\x18\x01 \x01(\x0e\x32\x1e.papilar.api.v1.FingerPosition\x12\x32\n\nimpression\x18\x02 \x01(\x0e\x32\x1e.papilar.api.v1.ImpressionType\x12&\n\x05image\x18\x03 \x01(\x0b\x32\x15.papilar.api.v1.ImageH\x00\x12,\n\x08template\x18\x04 \x01(\x0b\x32\x18.papilar.api.v1.TemplateH\x00\x42\x08\n\x06source\"p\n\rMissingFinger\x12\x30\n\x08position\x18\x01 \x01(\x0e\x32\x1e.papilar.api.v1.FingerPosition\x12-\n\x06reason\x18\x02 \x01(\x0e\x32\x1d.papilar.api.v1.MissingReason\"-\n\rQualityReason\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x64vice\x18\x02 \x01(\t\"W\n\x07Quality\x12\x12\n\x05score\x18\x01 \x01(\rH\x00\x88\x01\x01\x12.\n\x07reasons\x18\x02 \x03(\x0b\x32\x1d.papilar.api.v1.QualityReasonB\x08\n\x06_score\"\xa0\x01\n\x0fPrintAssessment\x12\r\n\x05index\x18\x01 \x01(\r\x12\x30\n\x08position\x18\x02 \x01(\x0e\x32\x1e.papilar.api.v1.FingerPosition\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x03 \x01(\x08\x12(\n\x07quality\x18\x04 \x01(\x0b\x32\x17.papilar.api.v1.Quality\x12\x10\n\x08minutiae\x18\x05 \x01(\r\".\n\x07Minutia\x12\t\n\x01x\x18\x01 \x01(\x01\x12\t\n\x01y\x18\x02 \x01(\x01\x12\r\n\x05\x61ngle\x18\x03 \x01(\x01\"d\n\x0e\x43orrespondence\x12&\n\x05probe\x18\x01 \x01(\x0b\x32\x17.papilar.api.v1.Minutia\x12*\n\treference\x18\x02 \x01(\x0b\x32\x17.papilar.api.v1.Minutia\"5\n\tTransform\x12\n\n\x02\x64x\x18\x01 \x01(\x01\x12\n\n\x02\x64y\x18\x02 \x01(\x01\x12\x10\n\x08rotation\x18\x03 \x01(\x01\"9\n\tScorePart\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08measured\x18\x02 \x01(\x01\x12\x0c\n\x04\x61\x64\x64s\x18\x03 \x01(\x01\"\xbc\x03\n\nComparison\x12\x13\n\x0bprobe_index\x18\x01 \x01(\r\x12\x1e\n\x16reference_encounter_id\x18\x02 \x01(\t\x12\x17\n\x0freference_index\x18\x03 \x01(\r\x12\x30\n\x08position\x18\x04 \x01(\x0e\x32\x1e.papilar.api.v1.FingerPosition\x12\r\n\x05score\x18\x05 \x01(\x01\x12\x37\n\x0f\x63orrespondences\x18\x06 \x03(\x0b\x32\x1e.papilar.api.v1.Correspondence\x12,\n\ttransform\x18\x07 \x01(\x0b\x32\x19.papilar.api.v1.Transform\x12\x36\n\x0eprobe_position\x18\x08 \x01(\x0e\x32\x1e.papilar.api.v1.FingerPosition\x12\x1a\n\x12positions_disagree\x18\t \x01(\x08\x12\"\n\x04\x62\x61nd\x18\n \x01(\x0e\x32\x14.papilar.api.v1.Band\x12(\n\x05parts\x18\x0b \x03(\x0b\x32\x19.papilar.api.v1.ScorePart\x12\x16\n\x0eridges_opposed\x18\x0c \x01(\x08\"\xa7\x01\n\tCandidate\x12\x0c\n\x04rank\x18\x01 \x01(\r\x12\x12\n\nsubject_id\x18\x02 \x01(\t\x12\x14\n\x0c\x65ncounter_id\x18\x03 \x01(\t\x12\r\n\x05score\x18\x04 \x01(\x01\x12/\n\x0b\x63omparisons\x18\x05 \x03(\x0b\x32\x1a.papilar.api.v1.Comparison\x12\"\n\x04\x62\x61nd\x18\x06 \x01(\x0e\x32\x14.papilar.api.v1.Band\"@\n\tThreshold\x12\r\n\x05score\x18\x01 \x01(\x01\x12\x0c\n\x04rate\x18\x02 \x01(\x01\x12\x16\n\x0e\x63\x61libration_id\x18\x03 \x01(\t\"\xa7\x01\n\x10SearchStatistics\x12\x16\n\x0escanned_prints\x18\x01 \x01(\x04\x12\x17\n\x0f\x63ompared_prints\x18\x02 \x01(\x04\x12\x32\n\x0f\x65xtraction_time\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\x0bsearch_time\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"F\n\x07\x46\x61ilure\x12\x0c\n\x04part\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\x05\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t*\xf8\x02\n\x0e\x46ingerPosition\x12\x1f\n\x1b\x46INGER_POSITION_UNSPECIFIED\x10\x00\x12\x1f\n\x1b\x46INGER_POSITION_RIGHT_THUMB\x10\x01\x12\x1f\n\x1b\x46INGER_POSITION_RIGHT_INDEX\x10\x02\x12 \n\x1c\x46INGER_POSITION_RIGHT_MIDDLE\x10\x03\x12\x1e\n\x1a\x46INGER_POSITION_RIGHT_RING\x10\x04\x12 \n\x1c\x46INGER_POSITION_RIGHT_LITTLE\x10\x05\x12\x1e\n\x1a\x46INGER_POSITION_LEFT_THUMB\x10\x06\x12\x1e\n\x1a\x46INGER_POSITION_LEFT_INDEX\x10\x07\x12\x1f\n\x1b\x46INGER_POSITION_LEFT_MIDDLE\x10\x08\x12\x1d\n\x19\x46INGER_POSITION_LEFT_RING\x10\t\x12\x1f\n\x1b\x46INGER_POSITION_LEFT_LITTLE\x10\n*\xcb\x03\n\x0eImpressionType\x12\x1f\n\x1bIMPRESSION_TYPE_UNSPECIFIED\x10\x00\x12\x1e\n\x1aIMPRESSION_TYPE_LIVE_PLAIN\x10\x01\x12\x1f\n\x1bIMPRESSION_TYPE_LIVE_ROLLED\x10\x02\x12!\n\x1dIMPRESSION_TYPE_NONLIVE_PLAIN\x10\x03\x12\"\n\x1eIMPRESSION_TYPE_NONLIVE_ROLLED\x10\x04\x12%\n!IMPRESSION_TYPE_LATENT_IMPRESSION\x10\x05\x12\"\n\x1eIMPRESSION_TYPE_LATENT_TRACING\x10\x06\x12 \n\x1cIMPRESSION_TYPE_LATENT_PHOTO\x10\x07\x12\x1f\n\x1bIMPRESSION_TYPE_LATENT_LIFT\x10\x08\x12\x1e\n\x1aIMPRESSION_TYPE_LIVE_SWIPE\x10\t\x12*\n&IMPRESSION_TYPE_LIVE_CONTACTLESS_PLAIN\x10\x19\x12\x19\n\x15IMPRESSION_TYPE_OTHER\x10\x1d\x12\x1b\n\x17IMPRESSION_TYPE_UNKNOWN\x10\x1e*\xc8\x01\n\rMissingReason\x12\x1e\n\x1aMISSING_REASON_UNSPECIFIED\x10\x00\x12\x1c\n\x18MISSING_REASON_AMPUTATED\x10\x01\x12\x1b\n\x17MISSING_REASON_BANDAGED\x10\x02\x12\x1a\n\x16MISSING_REASON_DAMAGED\x10\x03\x12\"\n\x1eMISSING_REASON_UNABLE_TO_PRINT\x10\x04\x12\x1c\n\x18MISSING_REASON_NOT_TAKEN\x10\x05*\xe0\x01\n\x0eTemplateFormat\x12\x1f\n\x1bTEMPLATE_FORMAT_UNSPECIFIED\x10\x00\x12$\n TEMPLATE_FORMAT_ISO_19794_2_2005\x10\x01\x12$\n TEMPLATE_FORMAT_ISO_19794_2_2011\x10\x02\x12!\n\x1dTEMPLATE_FORMAT_ANSI_378_2004\x10\x03\x12!\n\x1dTEMPLATE_FORMAT_ANSI_378_2009\x10\x04\x12\x1b\n\x17TEMPLATE_FORMAT_PAPILAR\x10\x05*K\n\x04\x42\x61nd\x12\x14\n\x10\x42\x41ND_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x42\x41ND_RED\x10\x01\x12\x0f\n\x0b\x42\x41ND_YELLOW\x10\x02\x12\x0e\n\nBAND_GREEN\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1apapilar/api/v1/types.proto\x12\x0epapilar.api.v1\x1a\x1egoogle/protobuf/duration.proto\"/\n\x05Image\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x10\n\x03ppi\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\x06\n\x04_ppi\"H\n\x08Template\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12.\n\x06\x66ormat\x18\x02 \x01(\x0e\x32\x1e.papilar.api.v1.TemplateFormat\"\xcd\x01\n\x05Print\x12\x30\n\x08position\x18\x01 \x01(\x0e\x32\x1e.papilar.api.v1.FingerPosition\x12\x32\n\nimpression\x18\x02 \x01(\x0e\x32\x1e.papilar.api.v1.ImpressionType\x12&\n\x05image\x18\x03 \x01(\x0b\x32\x15.papilar.api.v1.ImageH\x00\x12,\n\x08template\x18\x04 \x01(\x0b\x32\x18.papilar.api.v1.TemplateH\x00\x42\x08\n\x06source\"p\n\rMissingFinger\x12\x30\n\x08position\x18\x01 \x01(\x0e\x32\x1e.papilar.api.v1.FingerPosition\x12-\n\x06reason\x18\x02 \x01(\x0e\x32\x1d.papilar.api.v1.MissingReason\"-\n\rQualityReason\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x64vice\x18\x02 \x01(\t\"\x8c\x01\n\x07Quality\x12\x12\n\x05score\x18\x01 \x01(\rH\x00\x88\x01\x01\x12.\n\x07reasons\x18\x02 \x03(\x0b\x32\x1d.papilar.api.v1.QualityReason\x12\x12\n\x05nfiq2\x18\x03 \x01(\rH\x01\x88\x01\x01\x12\x15\n\rnfiq2_version\x18\x04 \x01(\tB\x08\n\x06_scoreB\x08\n\x06_nfiq2\"\xa0\x01\n\x0fPrintAssessment\x12\r\n\x05index\x18\x01 \x01(\r\x12\x30\n\x08position\x18\x02 \x01(\x0e\x32\x1e.papilar.api.v1.FingerPosition\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x03 \x01(\x08\x12(\n\x07quality\x18\x04 \x01(\x0b\x32\x17.papilar.api.v1.Quality\x12\x10\n\x08minutiae\x18\x05 \x01(\r\".\n\x07Minutia\x12\t\n\x01x\x18\x01 \x01(\x01\x12\t\n\x01y\x18\x02 \x01(\x01\x12\r\n\x05\x61ngle\x18\x03 \x01(\x01\"d\n\x0e\x43orrespondence\x12&\n\x05probe\x18\x01 \x01(\x0b\x32\x17.papilar.api.v1.Minutia\x12*\n\treference\x18\x02 \x01(\x0b\x32\x17.papilar.api.v1.Minutia\"5\n\tTransform\x12\n\n\x02\x64x\x18\x01 \x01(\x01\x12\n\n\x02\x64y\x18\x02 \x01(\x01\x12\x10\n\x08rotation\x18\x03 \x01(\x01\"9\n\tScorePart\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08measured\x18\x02 \x01(\x01\x12\x0c\n\x04\x61\x64\x64s\x18\x03 \x01(\x01\"\xbc\x03\n\nComparison\x12\x13\n\x0bprobe_index\x18\x01 \x01(\r\x12\x1e\n\x16reference_encounter_id\x18\x02 \x01(\t\x12\x17\n\x0freference_index\x18\x03 \x01(\r\x12\x30\n\x08position\x18\x04 \x01(\x0e\x32\x1e.papilar.api.v1.FingerPosition\x12\r\n\x05score\x18\x05 \x01(\x01\x12\x37\n\x0f\x63orrespondences\x18\x06 \x03(\x0b\x32\x1e.papilar.api.v1.Correspondence\x12,\n\ttransform\x18\x07 \x01(\x0b\x32\x19.papilar.api.v1.Transform\x12\x36\n\x0eprobe_position\x18\x08 \x01(\x0e\x32\x1e.papilar.api.v1.FingerPosition\x12\x1a\n\x12positions_disagree\x18\t \x01(\x08\x12\"\n\x04\x62\x61nd\x18\n \x01(\x0e\x32\x14.papilar.api.v1.Band\x12(\n\x05parts\x18\x0b \x03(\x0b\x32\x19.papilar.api.v1.ScorePart\x12\x16\n\x0eridges_opposed\x18\x0c \x01(\x08\"\xa7\x01\n\tCandidate\x12\x0c\n\x04rank\x18\x01 \x01(\r\x12\x12\n\nsubject_id\x18\x02 \x01(\t\x12\x14\n\x0c\x65ncounter_id\x18\x03 \x01(\t\x12\r\n\x05score\x18\x04 \x01(\x01\x12/\n\x0b\x63omparisons\x18\x05 \x03(\x0b\x32\x1a.papilar.api.v1.Comparison\x12\"\n\x04\x62\x61nd\x18\x06 \x01(\x0e\x32\x14.papilar.api.v1.Band\"@\n\tThreshold\x12\r\n\x05score\x18\x01 \x01(\x01\x12\x0c\n\x04rate\x18\x02 \x01(\x01\x12\x16\n\x0e\x63\x61libration_id\x18\x03 \x01(\t\"\xa7\x01\n\x10SearchStatistics\x12\x16\n\x0escanned_prints\x18\x01 \x01(\x04\x12\x17\n\x0f\x63ompared_prints\x18\x02 \x01(\x04\x12\x32\n\x0f\x65xtraction_time\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\x0bsearch_time\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"F\n\x07\x46\x61ilure\x12\x0c\n\x04part\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\x05\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t*\xf8\x02\n\x0e\x46ingerPosition\x12\x1f\n\x1b\x46INGER_POSITION_UNSPECIFIED\x10\x00\x12\x1f\n\x1b\x46INGER_POSITION_RIGHT_THUMB\x10\x01\x12\x1f\n\x1b\x46INGER_POSITION_RIGHT_INDEX\x10\x02\x12 \n\x1c\x46INGER_POSITION_RIGHT_MIDDLE\x10\x03\x12\x1e\n\x1a\x46INGER_POSITION_RIGHT_RING\x10\x04\x12 \n\x1c\x46INGER_POSITION_RIGHT_LITTLE\x10\x05\x12\x1e\n\x1a\x46INGER_POSITION_LEFT_THUMB\x10\x06\x12\x1e\n\x1a\x46INGER_POSITION_LEFT_INDEX\x10\x07\x12\x1f\n\x1b\x46INGER_POSITION_LEFT_MIDDLE\x10\x08\x12\x1d\n\x19\x46INGER_POSITION_LEFT_RING\x10\t\x12\x1f\n\x1b\x46INGER_POSITION_LEFT_LITTLE\x10\n*\xcb\x03\n\x0eImpressionType\x12\x1f\n\x1bIMPRESSION_TYPE_UNSPECIFIED\x10\x00\x12\x1e\n\x1aIMPRESSION_TYPE_LIVE_PLAIN\x10\x01\x12\x1f\n\x1bIMPRESSION_TYPE_LIVE_ROLLED\x10\x02\x12!\n\x1dIMPRESSION_TYPE_NONLIVE_PLAIN\x10\x03\x12\"\n\x1eIMPRESSION_TYPE_NONLIVE_ROLLED\x10\x04\x12%\n!IMPRESSION_TYPE_LATENT_IMPRESSION\x10\x05\x12\"\n\x1eIMPRESSION_TYPE_LATENT_TRACING\x10\x06\x12 \n\x1cIMPRESSION_TYPE_LATENT_PHOTO\x10\x07\x12\x1f\n\x1bIMPRESSION_TYPE_LATENT_LIFT\x10\x08\x12\x1e\n\x1aIMPRESSION_TYPE_LIVE_SWIPE\x10\t\x12*\n&IMPRESSION_TYPE_LIVE_CONTACTLESS_PLAIN\x10\x19\x12\x19\n\x15IMPRESSION_TYPE_OTHER\x10\x1d\x12\x1b\n\x17IMPRESSION_TYPE_UNKNOWN\x10\x1e*\xc8\x01\n\rMissingReason\x12\x1e\n\x1aMISSING_REASON_UNSPECIFIED\x10\x00\x12\x1c\n\x18MISSING_REASON_AMPUTATED\x10\x01\x12\x1b\n\x17MISSING_REASON_BANDAGED\x10\x02\x12\x1a\n\x16MISSING_REASON_DAMAGED\x10\x03\x12\"\n\x1eMISSING_REASON_UNABLE_TO_PRINT\x10\x04\x12\x1c\n\x18MISSING_REASON_NOT_TAKEN\x10\x05*\xe0\x01\n\x0eTemplateFormat\x12\x1f\n\x1bTEMPLATE_FORMAT_UNSPECIFIED\x10\x00\x12$\n TEMPLATE_FORMAT_ISO_19794_2_2005\x10\x01\x12$\n TEMPLATE_FORMAT_ISO_19794_2_2011\x10\x02\x12!\n\x1dTEMPLATE_FORMAT_ANSI_378_2004\x10\x03\x12!\n\x1dTEMPLATE_FORMAT_ANSI_378_2009\x10\x04\x12\x1b\n\x17TEMPLATE_FORMAT_PAPILAR\x10\x05*K\n\x04\x42\x61nd\x12\x14\n\x10\x42\x41ND_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x42\x41ND_RED\x10\x01\x12\x0f\n\x0b\x42\x41ND_YELLOW\x10\x02\x12\x0e\n\nBAND_GREEN\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'papilar.api.v1.types_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_FINGERPOSITION']._serialized_start=2012
-  _globals['_FINGERPOSITION']._serialized_end=2388
-  _globals['_IMPRESSIONTYPE']._serialized_start=2391
-  _globals['_IMPRESSIONTYPE']._serialized_end=2850
-  _globals['_MISSINGREASON']._serialized_start=2853
-  _globals['_MISSINGREASON']._serialized_end=3053
-  _globals['_TEMPLATEFORMAT']._serialized_start=3056
-  _globals['_TEMPLATEFORMAT']._serialized_end=3280
-  _globals['_BAND']._serialized_start=3282
-  _globals['_BAND']._serialized_end=3357
+  _globals['_FINGERPOSITION']._serialized_start=2066
+  _globals['_FINGERPOSITION']._serialized_end=2442
+  _globals['_IMPRESSIONTYPE']._serialized_start=2445
+  _globals['_IMPRESSIONTYPE']._serialized_end=2904
+  _globals['_MISSINGREASON']._serialized_start=2907
+  _globals['_MISSINGREASON']._serialized_end=3107
+  _globals['_TEMPLATEFORMAT']._serialized_start=3110
+  _globals['_TEMPLATEFORMAT']._serialized_end=3334
+  _globals['_BAND']._serialized_start=3336
+  _globals['_BAND']._serialized_end=3411
   _globals['_IMAGE']._serialized_start=78
   _globals['_IMAGE']._serialized_end=125
   _globals['_TEMPLATE']._serialized_start=127
@@ -52,26 +52,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MISSINGFINGER']._serialized_end=521
   _globals['_QUALITYREASON']._serialized_start=523
   _globals['_QUALITYREASON']._serialized_end=568
-  _globals['_QUALITY']._serialized_start=570
-  _globals['_QUALITY']._serialized_end=657
-  _globals['_PRINTASSESSMENT']._serialized_start=660
-  _globals['_PRINTASSESSMENT']._serialized_end=820
-  _globals['_MINUTIA']._serialized_start=822
-  _globals['_MINUTIA']._serialized_end=868
-  _globals['_CORRESPONDENCE']._serialized_start=870
-  _globals['_CORRESPONDENCE']._serialized_end=970
-  _globals['_TRANSFORM']._serialized_start=972
-  _globals['_TRANSFORM']._serialized_end=1025
-  _globals['_SCOREPART']._serialized_start=1027
-  _globals['_SCOREPART']._serialized_end=1084
-  _globals['_COMPARISON']._serialized_start=1087
-  _globals['_COMPARISON']._serialized_end=1531
-  _globals['_CANDIDATE']._serialized_start=1534
-  _globals['_CANDIDATE']._serialized_end=1701
-  _globals['_THRESHOLD']._serialized_start=1703
-  _globals['_THRESHOLD']._serialized_end=1767
-  _globals['_SEARCHSTATISTICS']._serialized_start=1770
-  _globals['_SEARCHSTATISTICS']._serialized_end=1937
-  _globals['_FAILURE']._serialized_start=1939
-  _globals['_FAILURE']._serialized_end=2009
+  _globals['_QUALITY']._serialized_start=571
+  _globals['_QUALITY']._serialized_end=711
+  _globals['_PRINTASSESSMENT']._serialized_start=714
+  _globals['_PRINTASSESSMENT']._serialized_end=874
+  _globals['_MINUTIA']._serialized_start=876
+  _globals['_MINUTIA']._serialized_end=922
+  _globals['_CORRESPONDENCE']._serialized_start=924
+  _globals['_CORRESPONDENCE']._serialized_end=1024
+  _globals['_TRANSFORM']._serialized_start=1026
+  _globals['_TRANSFORM']._serialized_end=1079
+  _globals['_SCOREPART']._serialized_start=1081
+  _globals['_SCOREPART']._serialized_end=1138
+  _globals['_COMPARISON']._serialized_start=1141
+  _globals['_COMPARISON']._serialized_end=1585
+  _globals['_CANDIDATE']._serialized_start=1588
+  _globals['_CANDIDATE']._serialized_end=1755
+  _globals['_THRESHOLD']._serialized_start=1757
+  _globals['_THRESHOLD']._serialized_end=1821
+  _globals['_SEARCHSTATISTICS']._serialized_start=1824
+  _globals['_SEARCHSTATISTICS']._serialized_end=1991
+  _globals['_FAILURE']._serialized_start=1993
+  _globals['_FAILURE']._serialized_end=2063
 # @@protoc_insertion_point(module_scope)

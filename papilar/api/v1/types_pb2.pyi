@@ -445,9 +445,19 @@ class Quality(_message.Message):
 
     SCORE_FIELD_NUMBER: _builtins.int
     REASONS_FIELD_NUMBER: _builtins.int
+    NFIQ2_FIELD_NUMBER: _builtins.int
+    NFIQ2_VERSION_FIELD_NUMBER: _builtins.int
     score: _builtins.int
     """0 (worst) to 100 (best), on a scale of the node's own: it is not NFIQ 2 (ISO/IEC 29794-4). Not set where it could
     not be assessed, as for a template that came without its image.
+    """
+    nfiq2: _builtins.int
+    """NFIQ 2 (ISO/IEC 29794-4), 0 (worst) to 100 (best). Not set where it was not computed, as for a probe, a latent or a
+    template, or where NFIQ 2 has no score of the image.
+    """
+    nfiq2_version: _builtins.str
+    """What computed `nfiq2`, such as "2.3.0 (nbis-py 0.1.3)": scores of two versions are not to be compared. Empty
+    without a score.
     """
     @_builtins.property
     def reasons(self) -> _containers.RepeatedCompositeFieldContainer[Global___QualityReason]:
@@ -458,13 +468,20 @@ class Quality(_message.Message):
         *,
         score: _builtins.int | None = ...,
         reasons: _abc.Iterable[Global___QualityReason] | None = ...,
+        nfiq2: _builtins.int | None = ...,
+        nfiq2_version: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_score", b"_score", "score", b"score"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_nfiq2", b"_nfiq2", "_score", b"_score", "nfiq2", b"nfiq2", "score", b"score"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_score", b"_score", "reasons", b"reasons", "score", b"score"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_nfiq2", b"_nfiq2", "_score", b"_score", "nfiq2", b"nfiq2", "nfiq2_version", b"nfiq2_version", "reasons", b"reasons", "score", b"score"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__nfiq2: _TypeAlias = _typing.Literal["nfiq2"]  # noqa: Y015
+    _WhichOneofArgType__nfiq2: _TypeAlias = _typing.Literal["_nfiq2", b"_nfiq2"]  # noqa: Y015
     _WhichOneofReturnType__score: _TypeAlias = _typing.Literal["score"]  # noqa: Y015
     _WhichOneofArgType__score: _TypeAlias = _typing.Literal["_score", b"_score"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__nfiq2) -> _WhichOneofReturnType__nfiq2 | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__score) -> _WhichOneofReturnType__score | None: ...
 
 Global___Quality: _TypeAlias = Quality  # noqa: Y015

@@ -1,65 +1,12 @@
-"""Settings of a node: one TOML file -> frozen dataclasses. The only reader of settings and environment.
-
-    [node]
-    gallery = "/var/lib/papilar/gallery"
-    store = "postgresql://papilar@db.example.org/papilar?sslmode=verify-full&passfile=/etc/papilar/pgpass"
-    listen = "0.0.0.0:7443"
-    keep_images = true
-    shortlist = 500
-    workers = 8
-    max_message_bytes = 33554432
-    allow_plain_text = false
-
-    [tls]
-    certificate = "/etc/papilar/node.pem"
-    key = "/etc/papilar/node.key"
-    client_ca = "/etc/papilar/clients.pem"     # asks every client for a certificate
-
-    [users]                                    # who may call; without it: whoever can connect, everything
-    country = "SLV"
-    trust = "/etc/papilar/trust"               # in place of client_ca: asks for a certificate of this list
-    key = "/etc/papilar/marks.key"             # hexadecimal, 32 bytes or more
-    required = true
-    calls_per_minute = 600                     # most consultations about persons of one user
-
-    [users.oidc]                               # tokens; with trust as well, they come from machines it knows
-    issuer = "https://login.example.org"
-    audience = "papilar"
-    keys = "https://login.example.org/keys"    # or a file
-
-    [region]                                   # whom this node asks
-    patience_seconds = 2.0
-
-    [region.peers]                             # by country, ISO 3166-1 alpha-3
-    HND = ["node.hnd.example.org:7444", "node2.hnd.example.org:7444"]
-
-    [peer]                                     # answers other countries, on a port of its own
-    country = "SLV"
-    listen = "0.0.0.0:7444"
-    certificate = "/etc/papilar/node.pem"
-    key = "/etc/papilar/node.key"
-    seal = "/etc/papilar/seal.pem"
-    seal_key = "/etc/papilar/seal.key"
-    trust = "/etc/papilar/trust"
-    law = "/var/lib/papilar/laws"
-    marks = "/etc/papilar/marks.key"           # hexadecimal, 32 bytes or more
-    store = "/var/lib/papilar/exchange"        # or the URL of a data base: log and exchange
-
-    [peer.files]                               # file of the law, folder of its gallery
-    criminal = "/var/lib/papilar/gallery"
-
-What is given on the command line wins over the file, the file over the defaults.
-"""
+"""The settings as values: each section of the file is a frozen class that refuses what cannot be."""
 
 import ipaddress
-import os
-import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_type_hints
 from urllib.parse import parse_qs, urlsplit
 
+from enroll.gate import OPEN, QualityGate
 from papilar.errors import ConfigInvalid, TransportInsecure
 from papilar.identity import is_country
 
@@ -73,6 +20,14 @@ class Tls:
     certificate: Path
     key: Path
     client_ca: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OriginalsConfig:
+    """Where image files are kept as they came, and the file of the keys that encrypt them."""
+
+    key_file: Path
+    url: str = field(repr=False)  # it may hold a password
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,12 +228,16 @@ class NodeConfig:
         None: plain text, which is refused off loopback unless allowed.
     store : str
         URL of a PostgreSQL data base for the store; by default it is SQLite in the gallery's folder.
+    enrolment : QualityGate
+        What is asked of a print that is enrolled.
     users : Users or None
         None: whoever can connect may do everything.
     region : Region or None
         None: no other country is asked.
     peer : Peer or None
         None: no other country is answered.
+    originals : OriginalsConfig or None
+        None: image files are not kept.
     """
 
     gallery: Path
@@ -290,9 +249,11 @@ class NodeConfig:
     allow_plain_text: bool = False
     tls: Tls | None = None
     store: str = field(default="", repr=False)  # it may hold a password
+    enrolment: QualityGate = OPEN
     users: Users | None = None
     region: Region | None = None
     peer: Peer | None = None
+    originals: OriginalsConfig | None = None
 
     def __post_init__(self) -> None:
         for name in ("shortlist", "workers", "max_message_bytes"):
@@ -315,46 +276,6 @@ class NodeConfig:
                 "users.trust without TLS, or beside tls.client_ca",
                 remedy="give certificate and key under [tls], and no client_ca",
             )
-
-
-def load_config(path: Path | None, **given: object) -> NodeConfig:
-    """Read a node's settings.
-
-    Parameters
-    ----------
-    path : Path or None
-        TOML file.
-    **given
-        Fields of `NodeConfig` that win over the file; None means not given.
-
-    Raises
-    ------
-    ConfigInvalid
-        The file cannot be read, has unknown keys, or a value is of the wrong type.
-    """
-    data = _read_toml(path) if path else {}
-    unknown = set(data) - {"node", "tls", "users", "region", "peer"}
-    if unknown:
-        known = "the sections are [node], [tls], [users], [region] and [peer]"
-        raise ConfigInvalid(f"unknown section [{min(unknown)}]", remedy=known)
-    node = _typed(NodeConfig, data.get("node", {}), "node")
-    tls = data.get("tls")
-    if tls is not None:
-        node["tls"] = _built(Tls, _typed(Tls, tls, "tls"), "tls")
-    if "users" in data:
-        node["users"] = _users(data["users"])
-    if "region" in data:
-        node["region"] = _region(data["region"])
-    if "peer" in data:
-        node["peer"] = _peer(data["peer"])
-    node.update({key: value for key, value in given.items() if value is not None})
-    config: NodeConfig = _built(NodeConfig, node, "node")
-    return config
-
-
-def quieten_grpc() -> None:
-    """Keep gRPC's own log off the terminal, unless the environment asks for it; before gRPC is loaded."""
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 
 def split_address(address: str) -> tuple[str, int]:
@@ -398,79 +319,3 @@ def _is_private(store: str) -> bool:
         raise ConfigInvalid("the store is no URL", remedy="write postgresql://USER@HOST/DATABASE") from None
     checked = asked.get("sslmode", [""])[-1] in ("verify-full", "verify-ca")
     return checked or all(not host or host.startswith("/") or is_loopback(host) for host in hosts)
-
-
-def _region(table: Any) -> Region:
-    own = {k: v for k, v in table.items() if k != "peers"} if isinstance(table, Mapping) else table
-    values = _typed(Region, own, "region")
-    peers = table.get("peers", {})
-    listed = isinstance(peers, Mapping) and all(
-        isinstance(addresses, list) and all(isinstance(one, str) for one in addresses)
-        for addresses in peers.values()
-    )
-    if not listed:
-        raise ConfigInvalid("region.peers is no table of lists", remedy='write HND = ["HOST:PORT"]')
-    values["peers"] = {country: tuple(addresses) for country, addresses in peers.items()}
-    region: Region = _built(Region, values, "region")
-    return region
-
-
-def _read_toml(path: Path) -> Mapping[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigInvalid(f"{path} cannot be read ({error.strerror})", remedy="check the path") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigInvalid(f"{path} is no TOML ({error})", remedy="mend the file") from error
-
-
-def _users(table: Any) -> Users:
-    own = {k: v for k, v in table.items() if k != "oidc"} if isinstance(table, Mapping) else table
-    values = _typed(Users, own, "users")
-    if "oidc" in table:
-        values["oidc"] = _built(Oidc, _typed(Oidc, table["oidc"], "users.oidc"), "users.oidc")
-    users: Users = _built(Users, values, "users")
-    return users
-
-
-def _peer(table: Any) -> Peer:
-    own = {k: v for k, v in table.items() if k != "files"} if isinstance(table, Mapping) else table
-    values = _typed(Peer, own, "peer")
-    files = table.get("files", {})
-    if not (isinstance(files, Mapping) and all(isinstance(one, str) for one in files.values())):
-        raise ConfigInvalid("peer.files is no table of folders", remedy='write criminal = "FOLDER"')
-    values["files"] = {word: Path(folder) for word, folder in files.items()}
-    peer: Peer = _built(Peer, values, "peer")
-    return peer
-
-
-def _typed(kind: type, values: Mapping[str, Any], section: str) -> dict[str, Any]:
-    """Check the keys and types of a section; paths become `Path`."""
-    if not isinstance(values, Mapping):
-        raise ConfigInvalid(f"{section} is no section", remedy=f"write [{section}], and settings below it")
-    hints = get_type_hints(kind)
-    result: dict[str, Any] = {}
-    for key, value in values.items():
-        if key not in hints or key in _SECTIONS:
-            known = ", ".join(f.name for f in fields(kind) if f.name not in _SECTIONS)
-            raise ConfigInvalid(f"unknown setting {section}.{key}", remedy=f"the settings are {known}")
-        is_path = hints[key] in (Path, Path | None)
-        wanted = str if is_path else hints[key]
-        if type(value) is not wanted:
-            raise ConfigInvalid(f"{section}.{key} is {value!r}", remedy=f"give one of type {wanted.__name__}")
-        result[key] = Path(value) if is_path else value
-    return result
-
-
-_SECTIONS = ("tls", "users", "oidc", "region", "peer")
-
-
-def _built(kind: type, values: Mapping[str, Any], section: str) -> Any:
-    try:
-        return kind(**values)
-    except TypeError as error:
-        missing = [f.name for f in fields(kind) if f.name not in values and f.name in str(error)]
-        raise ConfigInvalid(
-            f"{section} lacks {' and '.join(missing) or 'a setting'}",
-            remedy="add it to the file or the command",
-        ) from error

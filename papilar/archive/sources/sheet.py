@@ -1,0 +1,159 @@
+"""Pictures of several prints: a slap, a scanned ten-print card. Each finger that one shows is an item.
+
+The picture is cut when the first of its items is read, and kept until all are, so in a run it is cut once.
+What is said of a doubtful one is said of the fingers that it concerns; the others go in.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from threading import Lock
+from typing import Any, Protocol, TypeVar
+
+from enroll import card, slap
+from enroll.card import Card, read_card
+from enroll.image import GrayImage, encode_png, read_image
+from enroll.slap import Hand, Slap, segment_slap
+from matcher.template import Finger, Impression
+from papilar.archive.item import Item
+from papilar.archive.sources.flaws import flawed
+from papilar.archive.sources.member import Member, Sheet
+from papilar.errors import SourceFlaw
+
+T = TypeVar("T")
+
+RIGHT_FINGERS, LEFT_FINGERS = (tuple(Finger(first + k) for k in range(4)) for first in (2, 7))
+THUMBS = (Finger.RIGHT_THUMB, Finger.LEFT_THUMB)
+_SHOWN: Mapping[Sheet, Sequence[Finger]] = {
+    Sheet.LEFT_SLAP: LEFT_FINGERS,
+    Sheet.RIGHT_SLAP: RIGHT_FINGERS,
+    Sheet.THUMBS: THUMBS,
+}
+_OF_CARD = {"rolled": Impression.NONLIVE_ROLLED, "plain": Impression.NONLIVE_PLAIN}
+_DOUBTS = frozenset({slap.Reason.HAND_DISAGREES, slap.Reason.GIVEN_DISAGREES, slap.Reason.TURNED_TOO_FAR})
+_ADVICE = {str(reason): advice for table in (slap.ADVICE, card.ADVICE) for reason, advice in table.items()}
+
+
+class Single(Protocol):
+    """One finger that was cut out."""
+
+    @property
+    def finger(self) -> Finger:
+        """Which one."""
+
+    @property
+    def image(self) -> GrayImage:
+        """Its image, upright."""
+
+
+class Shared:
+    """What several items are read from: made for the first that is read, let go after the last."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._readers = 0
+        self._made: dict[object, Any] = {}
+
+    def reader(self, read: Callable[[], bytes]) -> Callable[[], bytes]:
+        """Return the reading of one item, which is done once, and never beside another."""
+        self._readers += 1
+
+        def counted() -> bytes:
+            with self._lock:
+                try:
+                    return read()
+                finally:
+                    self._readers -= 1
+                    if not self._readers:
+                        self._made.clear()
+
+        return counted
+
+    def once(self, key: object, make: Callable[[], T]) -> T:
+        """Return what is kept under a key, made now where it is not there; only from a reader."""
+        if key not in self._made:
+            self._made[key] = make()
+        found: T = self._made[key]
+        return found
+
+
+def sheet_items(member: Member, *, ppi: float | None = None) -> Iterator[Item]:
+    """Yield the prints that a picture should show, those that it lacks among them.
+
+    Parameters
+    ----------
+    member : Member
+        A file that is said to be a sheet.
+    ppi : float, optional
+        Resolution, over what the member and the file say.
+
+    Notes
+    -----
+    The fingers of a slap are LIVE_PLAIN, as such pictures mostly are: nothing says whether there was ink.
+    """
+    whole, shared = member.item(), Shared()
+    cut: Callable[[], Any] = partial(_cut, member, ppi or whole.ppi)
+    if member.said.sheet is Sheet.CARD:
+        for word, kind in _OF_CARD.items():
+            for finger in (*THUMBS[:1], *RIGHT_FINGERS, *THUMBS[1:], *LEFT_FINGERS):
+                read = partial(_of_card, shared, cut, finger, kind)
+                yield _single(whole, f"{finger.name.lower()}_{word}", finger, kind, shared.reader(read))
+                whole = replace(whole, held=0)
+    elif member.said.sheet is not None:
+        for finger in _SHOWN[member.said.sheet]:
+            read = partial(_of_slap, shared, cut, finger)
+            kind = Impression.LIVE_PLAIN
+            yield _single(whole, finger.name.lower(), finger, kind, shared.reader(read))
+            whole = replace(whole, held=0)
+
+
+def print_of(found: Iterable[Single], reasons: Sequence[str], finger: Finger) -> bytes:
+    """Return one finger of a slap, or of a cell of a card, as PNG.
+
+    Parameters
+    ----------
+    found : iterable of Single
+    reasons : sequence of str
+        What was said of the slap or cell.
+    finger : Finger
+
+    Raises
+    ------
+    SourceInvalid
+        It is not there, or it is not sure which one it is.
+    """
+    told = "; ".join(_ADVICE[reason] for reason in reasons)
+    if _DOUBTS.intersection(reasons):
+        raise flawed(SourceFlaw.SLAP_DOUBTFUL, told)
+    for each in found:
+        if each.finger is finger:
+            return encode_png(each.image)
+    why = SourceFlaw.CELL_EMPTY if card.Reason.CELL_EMPTY in reasons else SourceFlaw.FINGER_NOT_FOUND
+    raise flawed(why, told or "the finger is not in the picture")
+
+
+def _single(whole: Item, name: str, finger: Finger, kind: Impression, read: Callable[[], bytes]) -> Item:
+    return replace(whole, name=f"{whole.name}#{name}", finger=finger, kind=kind, read=read)
+
+
+def _cut(member: Member, ppi: float | None) -> Card | Slap:
+    """Read a picture and cut it."""
+    image, sheet = read_image(member.read(), ppi=ppi), member.said.sheet
+    if sheet is Sheet.CARD:
+        return read_card(image)
+    hands = {Sheet.LEFT_SLAP: Hand.LEFT, Sheet.RIGHT_SLAP: Hand.RIGHT}
+    return segment_slap(image, hand=hands.get(sheet) if sheet else None, thumbs=sheet is Sheet.THUMBS)
+
+
+def _of_slap(shared: Shared, cut: Callable[[], Slap], finger: Finger) -> bytes:
+    found = shared.once("cut", cut)
+    return print_of(found.fingers, found.reasons, finger)
+
+
+def _of_card(shared: Shared, cut: Callable[[], Card], finger: Finger, kind: Impression) -> bytes:
+    found = shared.once("cut", cut)
+    for cell in found.cells:
+        if finger in cell.fingers and cell.impression is kind:
+            return print_of([one for one in found.prints if one.impression is kind], cell.reasons, finger)
+    told = "; ".join(_ADVICE[reason] for reason in found.reasons)
+    raise flawed(SourceFlaw.FORM_NOT_FOUND, told)

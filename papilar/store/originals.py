@@ -1,0 +1,59 @@
+"""Which originals the prints refer to, and which are to be erased. For `papilar.originals`."""
+
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager
+
+from sqlalchemy import Connection, delete, func, select
+
+from papilar.store import rows as sql
+from papilar.store.schema import erasure, print_
+
+Transaction = Callable[[], AbstractContextManager[Connection]]
+
+_BATCH = 4096
+
+
+class OriginalRows:
+    """Part of a store, `Store.originals`; each method is one short transaction.
+
+    Parameters
+    ----------
+    read, write : callable
+        Begin a transaction of the store.
+
+    Raises
+    ------
+    StorageFull, StorageUnavailable, GalleryCorrupt
+        From any method.
+    """
+
+    def __init__(self, read: Transaction, write: Transaction) -> None:
+        self._read = read
+        self._write = write
+
+    def used(self) -> Iterator[tuple[bytes, int]]:
+        """Yield each original that a print refers to, and the first row that does; by name."""
+        after, p = b"", print_.c
+        while True:
+            batch = select(p.original, func.min(p.row)).where(p.original > after).group_by(p.original)
+            with self._read() as connection:
+                found = connection.execute(batch.order_by(p.original).limit(_BATCH)).all()
+            yield from ((bytes(name), row) for name, row in found)
+            if len(found) < _BATCH:
+                return
+            after = found[-1][0]
+
+    def unused(self, names: Collection[bytes]) -> list[bytes]:
+        """Return those of some originals that no print refers to."""
+        with self._read() as connection:
+            return sql.unused_originals(connection, names)
+
+    def waiting(self) -> list[bytes]:
+        """Return the originals that are to be erased."""
+        with self._read() as connection:
+            return [bytes(name) for name in connection.scalars(select(erasure.c.name))]
+
+    def forget(self, name: bytes) -> None:
+        """Note that an original is erased, or is not to be."""
+        with self._write() as connection:
+            connection.execute(delete(erasure).where(erasure.c.name == name))
