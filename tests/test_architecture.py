@@ -233,7 +233,9 @@ def test_the_environment_is_read_in_one_place() -> None:
         for place, node in nodes((ast.Attribute, ast.ImportFrom), *LIBRARIES)
         if ast.unparse(node).startswith(("os.environ", "os.getenv", "from os import"))
     )
-    assert [place for place in reads if not place.startswith("papilar/config/")] == []
+    # `enroll` reads nothing there: it sets what silences a library, which asks before anybody else can.
+    outside = [place for place in reads if not place.startswith("papilar/config/")]
+    assert outside == ["enroll/__init__.py"]
 
 
 def test_no_module_global_is_rebound() -> None:

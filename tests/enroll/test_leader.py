@@ -1,5 +1,6 @@
 """The network's graph against the published conversion of it, its cache, and the minutiae taken from it."""
 
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,15 @@ def cache(tmp_path_factory):
 @pytest.fixture(scope="module")
 def loaded(cache):
     return leader.load(cache)
+
+
+@pytest.mark.parametrize("load", ["enroll.leader", "papilar.cli", "benchmarks.__main__"])
+def test_the_runtime_does_not_report_on_its_use(load, tmp_path):
+    """Its telemetry writes a session's number into the temporary folder before it sends anything."""
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    environment.pop("ORT_DISABLE_TELEMETRY", None)
+    subprocess.run([sys.executable, "-c", f"import {load}, onnxruntime"], env=environment, check=True)
+    assert list(tmp_path.iterdir()) == []
 
 
 def ridges(height, width, period=9.0, seed=0):
