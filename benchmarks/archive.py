@@ -35,7 +35,7 @@ from papilar.archive.journal import Journal
 from papilar.archive.receipt import ReceiptWriter, now
 from papilar.archive.runner import EnrollCall, Prepare, RunOptions, run_archive
 from papilar.archive.sources import open_source
-from papilar.archive.workers import Readers
+from papilar.archive.workers import ONE_CORE, Readers
 from papilar.node import Node
 from papilar.requests import Assessment, Enrolled, Enrollment, Outcome
 from papilar.store.journal import JournalStore
@@ -187,6 +187,8 @@ def _time(
 ) -> Sequence[Round]:
     files = sorted(archive.iterdir())
     timed = []
+    # One core a process, as the run has it: threads that wait for each other would cost the extraction time.
+    os.environ.update(dict.fromkeys(ONE_CORE, "1"))
     with (
         ProcessPoolExecutor(cores, get_context("spawn"), partial(cv2.setNumThreads, 1)) as pool,
         Readers(cores) as plain,

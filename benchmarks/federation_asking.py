@@ -1,27 +1,28 @@
 """How the benchmark of the exchange asks: through a country's own node, and one country's node directly."""
 
+import asyncio
 import multiprocessing
 import os
 import signal
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from ctypes import c_int64
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import cycle
 from multiprocessing.sharedctypes import RawArray
 from pathlib import Path
-from threading import Lock
 from typing import Any, NamedTuple
 
+import grpc
 import numpy as np
 
 from benchmarks import federation_nodes as trial
 from benchmarks.federation_nodes import ANSWERING, ASKING, Address
 from matcher.codecs import NATIVE, encode
-from matcher.errors import InvalidInput, PapilarError
+from matcher.errors import InvalidInput
 from matcher.template import Finger
 from papilar import translate
 from papilar.api.peer.v1 import peer_pb2, types_pb2
@@ -38,7 +39,7 @@ from papilar.region_client import RegionClient
 from papilar.requests import PrintInput
 from papilar.signing import Signer
 from papilar.store.log import LogStore
-from papilar.tls import TlsFiles
+from papilar.tls import TlsFiles, channel_credentials, channel_options
 from papilar.trust import Trust
 from papilar.users import Mandate
 
@@ -48,6 +49,7 @@ RATE = 200
 PATIENCE = 600.0
 """Seconds for a search that nothing is to cut off."""
 
+_SEARCH = f"/{peer_pb2.DESCRIPTOR.services_by_name['PeerService'].full_name}/Search"
 _SETTLE = 0.5  # seconds between two conditions
 _REST = 2.5  # after which what was asked for is answered: more than `AskedOptions.put_off_seconds`
 
@@ -213,25 +215,40 @@ def flooding(region: Region) -> Iterator[Flood]:
 
 def _ask_on(folder: Path, address: str, counts: Any) -> None:
     """Be a country without a quota: ask with a template 200 times a second, and count what comes."""
-    with _channel(folder, trial.HANGING, ANSWERING, address) as line, ThreadPoolExecutor(40) as pool:
-        search = _searcher(folder, trial.HANGING, ANSWERING)
-        made = trial.load_template(np.random.default_rng(0), Finger.UNKNOWN)
-        one = PrintInput(template=encode(made, NATIVE))
-        requests = [peer_pb2.SearchRequest(search=search(one)) for _ in range(50)]
-        lock, due, number = Lock(), time.monotonic(), 0
+    search = _searcher(folder, trial.HANGING, ANSWERING)
+    made = trial.load_template(np.random.default_rng(0), Finger.UNKNOWN)
+    one = PrintInput(template=encode(made, NATIVE))
+    requests = [peer_pb2.SearchRequest(search=search(one)).SerializeToString() for _ in range(50)]
+    own = folder / trial.HANGING
+    files, trust = TlsFiles(own / "node.pem", own / "node.key"), Trust.load(own / "trust")
+    credentials = channel_credentials(files, trust, ANSWERING)
+    asyncio.run(_flood(address, credentials, requests, counts))
 
-        def ask(request: peer_pb2.SearchRequest) -> None:
+
+async def _flood(
+    address: str, credentials: grpc.ChannelCredentials, requests: Sequence[bytes], counts: Any
+) -> None:
+    """Send bytes, and look at the outcome alone: who asks on should take little of this machine."""
+    async with grpc.aio.secure_channel(address, credentials, channel_options(ANSWERING)) as channel:
+        call: Any = channel.unary_stream(_SEARCH)
+
+        async def ask(request: bytes) -> None:
+            last = b""
             try:
-                *_, last = line.search(request, timeout=30)
-                refused = peer_pb2.Answer.FromString(last.answer.statement).outcome == peer_pb2.OUTCOME_QUOTA
-            except PapilarError:
-                refused = False
-            with lock:
-                counts[1 if refused else 2] += 1
+                async for one in call(request, timeout=30):
+                    last = one
+            except grpc.aio.AioRpcError:
+                counts[2] += 1
+                return
+            answer = peer_pb2.SearchResponse.FromString(last).answer.statement
+            refused = peer_pb2.Answer.FromString(answer).outcome == peer_pb2.OUTCOME_QUOTA
+            counts[1 if refused else 2] += 1
 
-        while True:
-            pool.submit(ask, requests[number % len(requests)])
-            number += 1
+        due, under_way = time.monotonic(), set()
+        for request in cycle(requests):
+            task = asyncio.create_task(ask(request))
+            under_way.add(task)
+            task.add_done_callback(under_way.discard)
             counts[0] += 1
             due = max(due + 1 / RATE, time.monotonic() - 0.1)  # what was missed in a pause is not made up for
-            time.sleep(max(0.0, due - time.monotonic()))
+            await asyncio.sleep(max(0.0, due - time.monotonic()))

@@ -9,19 +9,23 @@ these measures are of prints pressed or rolled.
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
-from enroll import nfiq
-from enroll.measures import Measures
-from enroll.quality import LATENTS
 from matcher.errors import InvalidInput
-from matcher.template import Impression
+from matcher.template import LATENTS, Impression
+
+if TYPE_CHECKING:  # a client reads settings, and loads no image library for that
+    from enroll.measures import Measures
+
+UNAVAILABLE = "NFIQ2_UNAVAILABLE"
+"""Why no print has NFIQ 2: `nbis-py`, which has no wheel for every machine, is not installed."""
 
 
 class Shortcoming(StrEnum):
     """What is to be said of a print's measures; `FAILING` says which of them fail the gate."""
 
     LOW_NFIQ2 = "LOW_NFIQ2"
-    NFIQ2_UNAVAILABLE = nfiq.UNAVAILABLE
+    NFIQ2_UNAVAILABLE = UNAVAILABLE
     FEW_USABLE_MINUTIAE = "FEW_USABLE_MINUTIAE"
     SMALL_AREA = "SMALL_AREA"
     DRY = "DRY"
@@ -105,7 +109,7 @@ class QualityGate:
         if self.least_nfiq2 and not self.nfiq2:
             raise InvalidInput("least_nfiq2 without nfiq2", remedy="have NFIQ 2 computed, or ask for none")
 
-    def shortcomings(self, measures: Measures, *, poor: bool = False) -> tuple[Shortcoming, ...]:
+    def shortcomings(self, measures: "Measures", *, poor: bool = False) -> tuple[Shortcoming, ...]:
         """Return all that is to be said of a print, in the order of `Shortcoming`.
 
         Parameters
@@ -128,8 +132,8 @@ class QualityGate:
         }
         return (*failing, *(cause for cause, true in causes.items() if true))
 
-    def _failing(self, measures: Measures) -> tuple[Shortcoming, ...]:
-        missing = self.least_nfiq2 > 0 and measures.nfiq.reason == nfiq.UNAVAILABLE
+    def _failing(self, measures: "Measures") -> tuple[Shortcoming, ...]:
+        missing = self.least_nfiq2 > 0 and measures.nfiq.reason == UNAVAILABLE
         tests = {
             Shortcoming.LOW_NFIQ2: not missing and (measures.nfiq.score or 0) < self.least_nfiq2,
             Shortcoming.NFIQ2_UNAVAILABLE: missing,

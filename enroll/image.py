@@ -366,12 +366,16 @@ def _decoded(image: Image.Image) -> NDArray[np.uint8]:
     kind, inverted = str(image.format), _white_is_zero(image)
     try:
         image.load()
-    except Exception as error:
+        grey = None if image.mode[0] in "FI" else _grey(image)
+    except Exception as error:  # Pillow also asserts, as of a palette that is not there
         raise _damaged(kind, error) from error
     if image.mode == "F":
         raise ImageFormatUnknown("samples in floating point", remedy=_REMEDY_FORMAT)
-    if image.mode.startswith("I"):
-        return _from_16_bits(np.asarray(image), inverted=inverted)
+    return _from_16_bits(np.asarray(image), inverted=inverted) if grey is None else grey
+
+
+def _grey(image: Image.Image) -> NDArray[np.uint8]:
+    """Lay what is transparent on white paper, and take the luminance."""
     if image.has_transparency_data:
         colour = image.convert("RGBA")
         paper = Image.new("RGBA", colour.size, "white")

@@ -33,11 +33,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from enroll.gate import UNAVAILABLE
 from enroll.image import GrayImage, resample
 from enroll.segment import foreground
-
-UNAVAILABLE = "NFIQ2_UNAVAILABLE"
-"""Reason: `nbis-py` is not installed; it has no wheel for every machine."""
 
 FAILED = "NFIQ2_FAILED"
 """Reason: no score of this image, as of one that is blank, or too small or too large a print."""

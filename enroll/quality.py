@@ -40,7 +40,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from enroll.segment import foreground
-from matcher.template import PPI, Impression, Template
+from matcher.template import LATENTS, PPI, Template
 
 
 class Reason(StrEnum):
@@ -85,15 +85,6 @@ REJECTING = frozenset(
 
 REJECTING_LATENTS = frozenset({Reason.BLANK, Reason.TOO_FEW_MINUTIAE})
 """The same for a latent; the other reasons are advice to its examiner."""
-
-LATENTS = frozenset(
-    {
-        Impression.LATENT_IMPRESSION,
-        Impression.LATENT_TRACING,
-        Impression.LATENT_PHOTO,
-        Impression.LATENT_LIFT,
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,17 @@ class Impression(IntEnum):
     UNKNOWN = 29
 
 
+LATENTS = frozenset(
+    {
+        Impression.LATENT_IMPRESSION,
+        Impression.LATENT_TRACING,
+        Impression.LATENT_PHOTO,
+        Impression.LATENT_LIFT,
+    }
+)
+"""Prints left at a scene, however they were taken from there."""
+
+
 class Kind(IntEnum):
     """Minutia types, with the codes that ISO/IEC 19794-2 and ANSI 378 share."""
 

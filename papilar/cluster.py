@@ -18,7 +18,7 @@ import signal
 import socket
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from importlib import metadata
@@ -226,14 +226,24 @@ def _connected(address: str, count: int | None) -> Iterator[Any]:
     with tempfile.TemporaryDirectory(prefix="papilar-", ignore_cleanup_errors=True) as folder:
         here = _here(count, Path(folder)) if address == LOCAL else {}
         with _answering_signals():
-            try:
-                ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **here)
-            except (ray.exceptions.RayError, RuntimeError, ValueError, OSError) as error:
-                raise _unreachable(address, error) from error
+            _init(ray, address, here)
         try:
             yield ray
         finally:
             ray.shutdown()
+
+
+def _init(ray: Any, address: str, here: Mapping[str, Any]) -> None:
+    """Connect, or start a cluster here; that twice, for Ray gives its processes half a minute each time."""
+    for last in (False, True):
+        try:
+            ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **here)
+        except Exception as error:  # of a start that takes too long Ray says so by a bare one
+            ray.shutdown()
+            if last or not here:
+                raise _unreachable(address, error) from error
+        else:
+            return
 
 
 def _reach(address: str) -> None:

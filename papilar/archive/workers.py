@@ -30,7 +30,8 @@ MEGABYTES = 3072
 """For one process; the network takes 2.1 GB for the largest print."""
 
 _START = 300.0  # seconds; the first start on a machine compiles the kernels
-_ONE_CORE = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
+ONE_CORE = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
+"""What of the environment keeps a process to one core."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +216,7 @@ class _Worker:
     def _start(self) -> "subprocess.Popen[bytes]":
         self._pipe, theirs = Pipe()
         program = f"from papilar.archive import worker; worker.main({theirs.fileno()}, {self._megabytes})"
-        command = ["env", *(f"{name}=1" for name in _ONE_CORE), sys.executable, "-c", program]
+        command = ["env", *(f"{name}=1" for name in ONE_CORE), sys.executable, "-c", program]
         try:
             return subprocess.Popen(  # noqa: S603
                 command,

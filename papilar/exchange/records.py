@@ -65,8 +65,8 @@ class Records:
     ) -> list[Entry]:
         """Return the entries of a search: what was done, what came, what was disclosed, what went.
 
-        What was done comes first. A search that found nobody and one that was refused have the same number. One
-        whose prints were not kept (not `erased`) has that entry alone.
+        What was done comes first. A search that found nobody and one that was refused have the same number.
+        One whose prints were not kept (not `erased`) has that entry alone.
         """
         refused = ended.outcome in (Outcome.REFUSED, Outcome.QUOTA)
         first = Entry(

@@ -405,3 +405,16 @@ def test_wsq_of_real_transactions_is_whole(datasets: Path):
                 found += 1
             at = data.find(b"\xff\xa0\xff", at + 1)
     assert found >= 30
+
+
+def test_a_palette_that_is_not_there_is_damage() -> None:
+    """Pillow asserts that there is one. Found by fuzzing: the chunk of the palette under another name."""
+    file = io.BytesIO()
+    Image.fromarray(np.arange(96 * 80, dtype=np.uint8).reshape(96, 80)).convert("P").save(file, "PNG")
+    whole = file.getvalue()
+    at = whole.index(b"PLTE")
+    length = int.from_bytes(whole[at - 4 : at])
+    renamed = b"PELT" + whole[at + 4 : at + 4 + length]
+    data = whole[:at] + renamed + zlib.crc32(renamed).to_bytes(4) + whole[at + 8 + length :]
+    with pytest.raises(ImageError):
+        read_image(data, ppi=500)

@@ -483,7 +483,7 @@ def free_port() -> int:
         (["--config", "nowhere.toml"], "cannot be read"),
         (["--config", "bad.toml"], "no TOML"),
         (["--config", "key.toml"], "node.galery"),
-        (["--config", "section.toml"], "[node], [tls], [users], [region] and [peer]"),
+        (["--config", "section.toml"], "[node], [tls], [enrolment], [originals], [users], [region], [peer]"),
         (["--gallery", "g", "--listen", "0.0.0.0:0"], "plain text"),
         (["--gallery", "g", "--listen", "7443"], "no address"),
         (["--gallery", "g", "--tls-cert", "x"], "halves"),

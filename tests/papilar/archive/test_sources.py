@@ -469,7 +469,7 @@ def test_any_mutation_of_an_archive_raises_nothing_but_our_own(tmp_path: Path, n
 def test_any_name_of_a_member_is_a_line(tmp_path: Path, name: str, container: str) -> None:
     try:
         where = CONTAINERS[container](tmp_path, {name: b"x", "last_1.png": b"y"})
-    except (UnicodeError, ValueError):  # the packer takes no such name
+    except (UnicodeError, ValueError, IndexError):  # the packer takes no such name
         return
     names = [item.name for item in open_source(where)]
     assert "last_1.png" in names
