@@ -23,7 +23,7 @@ from matcher import search as matching
 from matcher.calibration import shipped
 from matcher.codecs import decode
 from matcher.cylinders import prepare
-from matcher.gallery import Gallery
+from matcher.gallery import SEAL_AFTER, Gallery
 from matcher.search import LocalSearcher, Match
 from papilar.deduplication import Deduplication
 from papilar.directory import Directory
@@ -76,7 +76,6 @@ MATCHER_VERSION = "mcc-ridges-1"
 DUPLICATE_FPIR = 1e-3
 """Rate of new persons taken for known ones that the search before an enrolment is set for."""
 
-_SEAL_AFTER = 1_000
 
 _log = logging.getLogger(__name__)
 
@@ -391,7 +390,7 @@ class Node:
                 return Enrolled.load(written.response)
             for row, one in zip(written.rows, usable, strict=True):
                 self._gallery.add(row, one.prepared)
-            if self._gallery.live_rows >= _SEAL_AFTER:
+            if self._gallery.live_rows >= SEAL_AFTER:
                 self._tidy()
         return enrolled
 

@@ -30,16 +30,13 @@ from enroll.leader import Leader
 from matcher.codecs import NATIVE, decode, encode
 from matcher.cylinders import Prepared, prepare
 from matcher.errors import InvalidInput, PapilarError
-from matcher.gallery import Gallery
+from matcher.gallery import SEAL_AFTER, Gallery
 from papilar.errors import OriginalCorrupt, OriginalMissing
 from papilar.originals import Originals
 from papilar.prints import Reading
 from papilar.requests import PrintInput
 from papilar.store import GalleryFacts, Store, StoredPrint
 from papilar.store.anew import Anew, Source
-
-SEAL_AFTER = 5_000
-"""Rows in memory at which a gallery seals them."""
 
 NO_ORIGINAL = "NO_ORIGINAL"
 """Why a print was not extracted: neither its original nor its image was kept."""

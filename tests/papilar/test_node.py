@@ -192,7 +192,7 @@ class TestChanges:
     def test_the_live_rows_are_sealed_when_there_are_many(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("papilar.node._SEAL_AFTER", 3)
+        monkeypatch.setattr("papilar.node.SEAL_AFTER", 3)
         with Node(folder, create=True) as node:
             for seed in range(7):
                 put(node, seed, subject=f"s{seed}")

@@ -36,13 +36,19 @@ PERSON = "chalchiuhnenetzin"
 
 
 @pytest.fixture(scope="module")
-def ray() -> Iterator[Any]:
+def before() -> set[str]:
+    """Where this process listened before there was a Ray: other tests have servers."""
+    return heard_elsewhere(os.getpid())
+
+
+@pytest.fixture(scope="module")
+def ray(before: set[str]) -> Iterator[Any]:
     """A cluster of four cores; whoever asks for a local one gets it."""
-    before = dict(os.environ)
+    environment = dict(os.environ)
     with _connected(LOCAL, 4) as connected:
         yield connected
     os.environ.clear()
-    os.environ.update(before)
+    os.environ.update(environment)
 
 
 @pytest.fixture(scope="module")
@@ -314,7 +320,9 @@ def test_a_run_on_a_cluster_ends_as_one_without_it_though_an_actor_is_killed(
 # ---- what others see of it
 
 
-def test_ray_hears_this_machine_alone_and_writes_of_nobody(readers: RayReaders, ray: Any) -> None:
+def test_ray_hears_this_machine_alone_and_writes_of_nobody(
+    before: set[str], readers: RayReaders, ray: Any
+) -> None:
     readers.prepare(PRINT)
     folder = Path(ray._private.worker._global_node.get_session_dir_path())
     assert folder.parents[1].stat().st_mode & 0o077 == 0
@@ -324,7 +332,7 @@ def test_ray_hears_this_machine_alone_and_writes_of_nobody(readers: RayReaders, 
     part = (PRINT.image or b"")[1000:1100]
     assert not [path for path, data in zip(written, said, strict=True) if PERSON.encode() in data]
     assert not [path for path, data in zip(written, said, strict=True) if part in data]
-    assert heard_elsewhere(os.getpid()) == set()
+    assert heard_elsewhere(os.getpid()) <= before
 
 
 def heard_elsewhere(pid: int) -> set[str]:
@@ -340,7 +348,6 @@ def heard_elsewhere(pid: int) -> set[str]:
         row.split() for name in ("tcp", "tcp6") for row in Path(f"/proc/net/{name}").read_text().splitlines()
     ]
     listening = {row[1] for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in sockets}
-    assert listening
     return {place for place in listening if not place.partition(":")[0].endswith("0100007F")}
 
 
