@@ -45,7 +45,7 @@ class Counts(NamedTuple):
     hangs: int = 5
     pairs: int = 20  # of a no-hit and a hidden refusal, with each quantum
     decisions: int = 20_000
-    blocks: int = 8  # of searches without and with a country that asks on, in turn
+    blocks: int = 16  # of searches without and with a country that asks on, in turn
     each: int = 2  # searches of a block
     least_deadline: float = 4.0  # seconds, where a country hangs
 
@@ -284,27 +284,36 @@ def _seen(line: PeerChannel, signed: types_pb2.Signed) -> Seen:
 
 
 def quota(region: Region, counts: Counts, *, seed: int, track: Track) -> dict[str, Any]:
-    """Time real searches without and beside a country that asks on, 200 times a second, over its quota."""
-    alone: list[float] = []
-    beside: list[float] = []
+    """Time real searches without and beside a country that asks on, 200 times a second, over its quota.
+
+    Both in turn, and what is beside is held against what lies before and after it: other work of the machine
+    comes and goes in minutes.
+    """
     busy = 0.0
     with line_to(region, REFUSING, ANSWERING) as (line, search), flooding(region) as flood:
+
+        def searches() -> list[float]:
+            return [_timed(line, search(region.mate)) for _ in range(counts.each)]
+
         _timed(line, search(region.mate))  # connects
         flood.wait_until_asking()
         before = flood.tally()
+        flood.pause()
+        alone, beside = [searches()], []
         for _ in track(range(counts.blocks), "quota", counts.blocks):
-            flood.pause()
-            alone += [_timed(line, search(region.mate)) for _ in range(counts.each)]
             started = time.perf_counter()
             flood.go_on()
-            beside += [_timed(line, search(region.mate)) for _ in range(counts.each)]
+            beside.append(searches())
             busy += time.perf_counter() - started
+            flood.pause()
+            alone.append(searches())
         asked, refused, turned_away = (now - then for now, then in zip(flood.tally(), before, strict=True))
+    around = np.mean([alone[:-1], alone[1:]], axis=(0, 2))
     return {
-        "searches": len(beside),
-        "alone_seconds": _interval(np.median, np.asarray(alone), seed=seed),
-        "beside_seconds": _interval(np.median, np.asarray(beside), seed=seed),
-        "ratio_of_medians": _interval(_ratio_of_medians, np.asarray(beside), np.asarray(alone), seed=seed),
+        "searches": counts.blocks * counts.each,
+        "alone_seconds": _interval(np.median, np.ravel(alone), seed=seed),
+        "beside_seconds": _interval(np.median, np.ravel(beside), seed=seed),
+        "ratio": _interval(np.median, np.mean(beside, axis=1) / around, seed=seed),
         "asked_a_second": asked / busy,
         "refused_by_quota": refused,
         "turned_away": turned_away,

@@ -201,13 +201,20 @@ class AuditLog:
         RequestInvalid
             The tree is smaller, or has no such entry.
         """
+        return self.inclusion_proofs([index], size)[0]
+
+    def inclusion_proofs(
+        self, indexes: Sequence[int], size: int | None = None
+    ) -> tuple[tuple[bytes, ...], ...]:
+        """Return the proofs of several entries in one tree, out of one reading; see `inclusion_proof`."""
         with self.store.reading() as rows:
-            wanted = _size(rows, size)
-            if not 0 <= index < wanted:
-                raise RequestInvalid(
-                    f"there is no entry {index} among {wanted}", remedy="count from 0, and below the size"
-                )
-            return merkle.inclusion_proof(index, wanted, _reader(rows))
+            wanted, read = _size(rows, size), _reader(rows)
+            for index in indexes:
+                if not 0 <= index < wanted:
+                    raise RequestInvalid(
+                        f"there is no entry {index} among {wanted}", remedy="count from 0, and below the size"
+                    )
+            return tuple(merkle.inclusion_proof(index, wanted, read) for index in indexes)
 
     def consistency_proof(self, old: int, new: int | None = None) -> tuple[bytes, ...]:
         """Return the proof that the tree of one size begins that of another, by default the present one.

@@ -144,7 +144,7 @@ class AskedNode:
         self._office = Office(country, trust, signer, log, store, records, proofs, Once(), clock)
         self._pace = pace or Pace(options.quantum_seconds)
         self._places = Places(options.searches)
-        self._together = Together(log, pause=options.put_off_seconds)
+        self._together = Together(log, proofs, pause=options.put_off_seconds)
 
     # ---- what is offered
 
@@ -371,9 +371,11 @@ class AskedNode:
             asked.search, asked.request, asked.law, ended, began=asked.came, at=now, erased=padded
         )
         del asked.search.prints[:]
-        first = self._office.log.append_all(entries)[0] if padded else self._together.append(entries[0])
         answer.erasure.CopyFrom(erased)
-        answer.log.CopyFrom(self._office.proofs.prove(first))
+        if padded:
+            answer.log.CopyFrom(self._office.proofs.prove(self._office.log.append_all(entries)[0]))
+        else:
+            answer.log.CopyFrom(self._together.append(entries[0]))
         multiple = self.options.answer_bytes if padded else None
         return seal_answer(answer, self._office.signer, at=now, multiple=multiple)
 

@@ -1,7 +1,7 @@
 """Proofs that an entry stands in the log, under a head that the node signs for all who ask at the time."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from datetime import datetime
 from threading import Lock
@@ -27,12 +27,17 @@ class Proofs:
 
     def prove(self, receipt: Receipt) -> types_pb2.InclusionProof:
         """Return the proof for an entry that was appended."""
-        head = self.head(receipt.index + 1)
-        return types_pb2.InclusionProof(
-            index=receipt.index,
-            leaf_hash=receipt.leaf_hash,
-            path=self._log.inclusion_proof(receipt.index, head.head.size),
-            head=from_head(head),
+        return self.prove_all([receipt])[0]
+
+    def prove_all(self, receipts: Sequence[Receipt]) -> tuple[types_pb2.InclusionProof, ...]:
+        """Return the proofs for entries that were appended, all under one head."""
+        head = self.head(1 + max(receipt.index for receipt in receipts))
+        paths = self._log.inclusion_proofs([receipt.index for receipt in receipts], head.head.size)
+        return tuple(
+            types_pb2.InclusionProof(
+                index=receipt.index, leaf_hash=receipt.leaf_hash, path=path, head=from_head(head)
+            )
+            for receipt, path in zip(receipts, paths, strict=True)
         )
 
     def head(self, least: int | None = None) -> SignedHead:
@@ -44,24 +49,26 @@ class Proofs:
 
 
 class Together:
-    """Logs what is in no hurry together: many refusals cost the disk one write.
+    """Logs and proves what is in no hurry together: many refusals cost one write, and one reading.
 
     Parameters
     ----------
     log : AuditLog
+    proofs : Proofs
     pause : float
         Seconds that the first one waits for others.
     """
 
-    def __init__(self, log: AuditLog, *, pause: float) -> None:
+    def __init__(self, log: AuditLog, proofs: Proofs, *, pause: float) -> None:
         self._log = log
+        self._proofs = proofs
         self._pause = pause
         self._lock = Lock()
-        self._waiting: list[tuple[Entry, Future[Receipt]]] = []
+        self._waiting: list[tuple[Entry, Future[types_pb2.InclusionProof]]] = []
 
-    def append(self, entry: Entry) -> Receipt:
-        """Append an entry; it is on the disk when this returns."""
-        mine: Future[Receipt] = Future()
+    def append(self, entry: Entry) -> types_pb2.InclusionProof:
+        """Append an entry and prove it; it is on the disk when this returns."""
+        mine: Future[types_pb2.InclusionProof] = Future()
         with self._lock:
             first = not self._waiting
             self._waiting.append((entry, mine))
@@ -74,10 +81,10 @@ class Together:
         with self._lock:
             waiting, self._waiting = self._waiting, []
         try:
-            receipts = self._log.append_all([entry for entry, _ in waiting])
-        except BaseException as error:  # whatever it is: none of them was written
+            proofs = self._proofs.prove_all(self._log.append_all([entry for entry, _ in waiting]))
+        except BaseException as error:  # whatever it is: nobody is told of an entry that has no proof
             for _, one in waiting:
                 one.set_exception(error)
             return
-        for (_, one), receipt in zip(waiting, receipts, strict=True):
-            one.set_result(receipt)
+        for (_, one), proof in zip(waiting, proofs, strict=True):
+            one.set_result(proof)
