@@ -22,7 +22,7 @@ region: setup
 	$(BIN)/python -m benchmarks.region
 
 test: setup lint
-	$(BIN)/python -m pytest -n 2 --dist loadscope
+	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 soak: setup
 	$(BIN)/python -m pytest -m soak

@@ -98,6 +98,9 @@ def pressed(seed):
 
 @cache
 def four(hand):
+    """Four fingers of a right hand; those of the left are their mirror image, at half the drawing."""
+    if hand is Hand.LEFT:
+        return np.ascontiguousarray(four(Hand.RIGHT)[:, ::-1])
     pixels = draw_slap(11, hand=hand, rotation=0.0, severity=0.1, shape=SHORT).pixels
     white = np.clip(pixels.astype(np.float64) * 255 / np.median(pixels), 0, 255).astype(np.uint8)
     return white[:960, :1560]

@@ -1,6 +1,8 @@
 """Fixtures shared by all tests: where the real prints are, and what happens where they are not."""
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,11 @@ from hypothesis import settings
 # How long an example takes says nothing on a busy machine; `timeout` in pyproject.toml bounds the test.
 settings.register_profile("papilar", deadline=None)
 settings.load_profile("papilar")
+
+# In memory where it can be a disk: thousands of commits would each wait for a real one.
+MEMORY = Path("/dev/shm")  # noqa: S108
+if "TMPDIR" not in os.environ and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 4 << 30:
+    os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
 
 ROOT = Path(__file__).resolve().parents[1]
 DATASETS = Path(os.environ.get("PAPILAR_DATASETS", ROOT.parent / "shared" / "datasets"))

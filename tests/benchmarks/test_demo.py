@@ -5,17 +5,31 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 
+WHOLE = ("-m", "benchmarks.demo")
+SMALL = ("-c", "from benchmarks import demo; demo.FINGERS, demo.WANTED = 3, '002'; demo.main()")
 
-def test_the_demo_finds_the_print_where_it_is_and_draws_it(tmp_path: Path) -> None:
+
+@pytest.mark.parametrize(
+    ("demo", "prints", "wanted"),
+    [
+        pytest.param(WHOLE, 20, "007", marks=pytest.mark.soak, id="whole"),
+        pytest.param(SMALL, 6, "002", id="small"),
+    ],
+)
+def test_the_demo_finds_the_print_where_it_is_and_draws_it(
+    demo: tuple[str, str], prints: int, wanted: str, tmp_path: Path
+) -> None:
+    """The small one takes the same steps with three fingers a country; the whole one is `make demo`."""
     mine = tmp_path / "demo" / "notes.txt"
     mine.parent.mkdir()
     mine.write_text("not made by the demo")
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.demo"],
+        [sys.executable, *demo],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120"},
         capture_output=True,
@@ -26,9 +40,9 @@ def test_the_demo_finds_the_print_where_it_is_and_draws_it(tmp_path: Path) -> No
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     here, there = done.stdout.split("$ papilar identify")[1:]
-    assert "no candidates, 20 prints searched" in here
-    assert "1 candidate, 20 prints searched" in there
-    assert " 007 " in there
+    assert f"no candidates, {prints} prints searched" in here
+    assert f"1 candidate, {prints} prints searched" in there
+    assert f" {wanted} " in there
     with Image.open(tmp_path / "demo" / "match.png") as picture:
         assert picture.format == "PNG"
         assert min(picture.size) > 300

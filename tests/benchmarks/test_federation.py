@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -21,10 +21,25 @@ from papilar.store import Store
 FEW = Counts(1, 1, 1, 1, 54, 1, 1, least_deadline=1.5)
 
 
-def test_a_region_is_searched_and_its_gaps_are_named(tmp_path: Path) -> None:
-    first, *_, stranger = federation_nodes.prints(tmp_path / "prints")
-    made = federation_nodes.gallery(tmp_path / "g", 40, tmp_path / "prints", seed=0, track=untracked)
-    addresses = federation_nodes.countries(tmp_path, dict.fromkeys(federation_nodes.COUNTRIES, made))
+class Made(NamedTuple):
+    """A gallery of 25 fingers and the mates, the folder of their prints, and the prints that are searched."""
+
+    gallery: Path
+    prints: Path
+    searched: tuple[Path, ...]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    folder = tmp_path_factory.mktemp("made")
+    searched = federation_nodes.prints(folder / "prints")
+    gallery = federation_nodes.gallery(folder / "g", 25, folder / "prints", seed=3, track=untracked)
+    return Made(gallery, folder / "prints", searched)
+
+
+def test_a_region_is_searched_and_its_gaps_are_named(made: Made, tmp_path: Path) -> None:
+    first, *_, stranger = made.searched
+    addresses = federation_nodes.countries(tmp_path, dict.fromkeys(federation_nodes.COUNTRIES, made.gallery))
     images = (PrintInput(image=path.read_bytes()) for path in (first, stranger))
     with federation_nodes.serving(tmp_path, addresses) as nodes:
         region = Region(tmp_path, addresses, nodes, *images)
@@ -65,13 +80,12 @@ def test_the_load_is_spread_out_and_its_own_each_time() -> None:
     assert not (len(one) == len(other) and np.array_equal(one.xy, other.xy))
 
 
-def test_a_gallery_is_made_once(tmp_path: Path) -> None:
-    federation_nodes.prints(tmp_path / "prints")
-    made = federation_nodes.gallery(tmp_path / "g", 25, tmp_path / "prints", seed=3, track=untracked)
-    before = (made / "papilar.sqlite3").stat().st_mtime_ns
-    assert federation_nodes.gallery(made, 25, tmp_path / "prints", seed=3, track=untracked) == made
-    assert (made / "papilar.sqlite3").stat().st_mtime_ns == before
-    with Store.open(made) as store:
+def test_a_gallery_is_made_once(made: Made) -> None:
+    before = (made.gallery / "papilar.sqlite3").stat().st_mtime_ns
+    again = federation_nodes.gallery(made.gallery, 25, made.prints, seed=3, track=untracked)
+    assert again == made.gallery
+    assert (made.gallery / "papilar.sqlite3").stat().st_mtime_ns == before
+    with Store.open(made.gallery) as store:
         assert store.counts().prints == 25 + federation_nodes.MATES
         assert len(store.encounters_of("load-20")[0].prints) == 5
 

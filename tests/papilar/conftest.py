@@ -1,4 +1,4 @@
-"""Fixtures that the tests of the store share: a new gallery's place, and the gallery, on both data bases."""
+"""Fixtures that the tests of the store share: its tables, and a gallery with its place on each data base."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -7,11 +7,21 @@ from pathlib import Path
 
 import postgresql as servers
 import pytest
+from tables import Remembered
 
-from papilar.store import Store
+from papilar.store import Store, migrations
 
 Target = Path | str
 """A folder, or the URL of a data base."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def remembered() -> Iterator[Remembered]:
+    """The statements that make a new store's tables."""
+    tables = Remembered()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(migrations, "upgrade", tables.upgrade)
+        yield tables
 
 
 @pytest.fixture(scope="session")

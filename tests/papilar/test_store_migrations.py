@@ -16,6 +16,7 @@ from alembic.script import ScriptDirectory
 from nodes import seen_again
 from sqlalchemy import create_engine
 from stores import FILE, a_print, an_encounter, new_id, tamper
+from tables import Remembered
 
 import papilar.store
 from matcher.errors import GalleryCorrupt, GalleryTooNew, PapilarError
@@ -30,6 +31,12 @@ NEXT = migrations.newest() + 1
 
 for module in pkgutil.iter_modules(papilar.store.__path__, "papilar.store."):
     importlib.import_module(module.name)  # each may have tables
+
+
+@pytest.fixture(autouse=True)
+def anew(remembered: Remembered, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the versions themselves make every store."""
+    monkeypatch.setattr(migrations, "upgrade", remembered.anew)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ operations: through the global `alembic.op`, two stores that are opened at a tim
 down; a backup is.
 """
 
+from functools import cache
 from pathlib import Path
 
 from alembic.operations import Operations
@@ -45,5 +46,6 @@ def upgrade(connection: Connection, version: int) -> None:
         context.stamp(scripts, step.revision)
 
 
+@cache
 def _scripts() -> ScriptDirectory:
     return ScriptDirectory(str(Path(__file__).parent))
