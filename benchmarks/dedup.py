@@ -41,7 +41,7 @@ from matcher.template import Finger
 from papilar.deduplication import NEAR_FPIR
 from papilar.duplicates import FALSE_PER_PRINT, Case, Kind
 from papilar.node import Node
-from papilar.prints import ReadPrint, read_prints
+from papilar.prints import ReadPrint, in_turn, read_print
 from papilar.requests import Enrolled, Enrollment, PrintInput
 
 FILE = "dedup.json"
@@ -254,15 +254,15 @@ class _Reader:
         deadline: float | None = None,
         gate: QualityGate | None = None,
     ) -> list[ReadPrint]:
-        return [self._as(index, one) for index, one in enumerate(prints)]
+        return in_turn(prints, self._once)
 
-    def _as(self, index: int, given: PrintInput) -> ReadPrint:
+    def _once(self, given: PrintInput) -> ReadPrint:
         key = sha256(given.image or b"").digest()
         if key not in self._known:
-            self._known[key] = read_prints([given])[0]
+            self._known[key] = read_print(given)
         read = self._known[key]
         return read._replace(
-            assessment=read.assessment._replace(ordinal=index, finger=given.finger),
+            assessment=read.assessment._replace(finger=given.finger),
             template=replace(read.template, finger=given.finger),
         )
 

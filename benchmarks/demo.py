@@ -5,18 +5,13 @@ The prints are synthetic (benchmarks.synthetic): no person has these fingers. Ev
 
 import shutil
 import socket
-import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
-from rich.console import Console
-
+from benchmarks.commands import out, papilar, shown_node
 from benchmarks.synthetic import archive
-from papilar.client import NodeClient
-from papilar.errors import NodeError
 
 FOLDER = Path("demo")
 COUNTRIES = {"SLV": 503, "HND": 504}
@@ -24,8 +19,6 @@ COUNTRIES = {"SLV": 503, "HND": 504}
 
 FINGERS, IMPRESSIONS = 10, 2
 WANTED = "007"
-
-out = Console(highlight=False)
 
 
 def main() -> None:
@@ -41,12 +34,13 @@ def main() -> None:
     probe = _set_probe_apart(FOLDER / "archives" / "HND")
     out.rule("[bold]2. Each country enrols its own")
     for country in COUNTRIES:
-        _papilar("enroll", f"demo/archives/{country}", "--gallery", f"demo/galleries/{country}")
+        papilar("enroll", f"demo/archives/{country}", "--gallery", f"demo/galleries/{country}")
     out.rule("[bold]3. A node serves, a laboratory asks")
     for country in COUNTRIES:
-        with _node(country) as address:
+        address = f"127.0.0.1:{_free_port()}"
+        with shown_node(address, "--gallery", f"demo/galleries/{country}", "--listen", address):
             picture = ["--plot", "demo/match.png"] if country == "HND" else []
-            _papilar(
+            papilar(
                 "identify", str(probe), "--node", address, "--target-fpir", "0.001", "--limit", "5", *picture
             )
     out.rule("[bold]4. What you have seen")
@@ -66,33 +60,6 @@ def _set_probe_apart(folder: Path) -> Path:
     return probe
 
 
-def _papilar(*arguments: str) -> None:
-    out.print(f"[bold cyan]$ papilar {' '.join(arguments)}")
-    # S603: the arguments are the constants above.
-    done = subprocess.run(_command(arguments), check=False)  # noqa: S603
-    if done.returncode:
-        sys.exit(f"papilar {arguments[0]} ended with code {done.returncode}")
-
-
-def _command(arguments: Sequence[str]) -> list[str]:
-    return [sys.executable, "-m", "papilar", *arguments]
-
-
-@contextmanager
-def _node(country: str) -> Iterator[str]:
-    """Serve a country's gallery until the block ends; gives its address."""
-    address = f"127.0.0.1:{_free_port()}"
-    arguments = ["serve", "--gallery", f"demo/galleries/{country}", "--listen", address]
-    out.print(f"[bold cyan]$ papilar {' '.join(arguments)} &")
-    server = subprocess.Popen(_command(arguments))  # noqa: S603
-    try:
-        _wait_until_ready(server, address)
-        yield address
-    finally:
-        server.terminate()
-        server.wait(timeout=30)
-
-
 def _free_port() -> int:
     """Return 7443, the usual port, or another one where something listens there."""
     for port in (7443, 0):
@@ -100,18 +67,6 @@ def _free_port() -> int:
             probe.bind(("127.0.0.1", port))
             return int(probe.getsockname()[1])
     sys.exit("no port is free on 127.0.0.1")
-
-
-def _wait_until_ready(server: "subprocess.Popen[bytes]", address: str, patience: float = 60.0) -> None:
-    deadline = time.monotonic() + patience
-    while time.monotonic() < deadline and server.poll() is None:
-        try:
-            with NodeClient(address, timeout=2) as client:
-                client.gallery()
-            return
-        except NodeError:
-            time.sleep(0.2)
-    sys.exit("the node did not start; its message is above")
 
 
 if __name__ == "__main__":

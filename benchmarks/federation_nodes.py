@@ -8,19 +8,16 @@ further impressions are searched.
 
 import random
 import shutil
-import socket
-import subprocess
-import sys
-import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from benchmarks.commands import Process, free_addresses, listens, node
 from benchmarks.runner import Track
 from benchmarks.synthetic import archive
 from enroll.leader import Leader
@@ -61,7 +58,7 @@ MATES = 3
 _FINGERS_EACH = 10  # prints of a subject of the load
 _MINUTIAE = (30, 46)  # of a print, from and below; the synthetic impressions have about as many
 _SIZE, _CELL, _JITTER = (400, 480), 22, 4  # pixels: of a print, of the lattice, off the lattice
-_START_S, _STOP_S = 600.0, 60.0
+_START_S = 600.0
 
 _RULES = (
     '@id("all")\n@reads("Every search is permitted.")\npermit (principal, action, resource);\n',
@@ -186,7 +183,8 @@ def countries(folder: Path, galleries: Mapping[str, Path]) -> dict[str, Address]
     -------
     dict of str to Address
     """
-    now, addresses = datetime.now(UTC), dict(zip(COUNTRIES, _free_addresses(len(COUNTRIES)), strict=True))
+    now, ports = datetime.now(UTC), iter(free_addresses(2 * len(COUNTRIES)))
+    addresses = {country: Address(next(ports), next(ports)) for country in COUNTRIES}
     for country in COUNTRIES:
         pki.init(folder / country, country, at=now)
         officer = Identity.parse(f"spiffe://{country.lower()}.papilar/user/officer/{OFFICER}")
@@ -237,9 +235,7 @@ def _write_settings(own: Path, addresses: Mapping[str, Address]) -> None:
 
 
 @contextmanager
-def serving(
-    folder: Path, addresses: Mapping[str, Address]
-) -> Iterator[Mapping[str, "subprocess.Popen[bytes]"]]:
+def serving(folder: Path, addresses: Mapping[str, Address]) -> Iterator[Mapping[str, Process]]:
     """Run the node of every country by `papilar serve --config` until the block ends.
 
     Raises
@@ -248,44 +244,12 @@ def serving(
         One did not start.
     """
     with ExitStack() as end:
-        nodes = {
-            country: end.enter_context(_process(folder / country / "node.toml")) for country in addresses
-        }
-        for country, node in nodes.items():
-            _wait_until_ready(node, addresses[country])
+        nodes = {country: end.enter_context(_node(folder / country)) for country in addresses}
+        for country, process in nodes.items():
+            if not listens(process, addresses[country].peers, seconds=_START_S):
+                raise InvalidInput("a node did not start", remedy="see the log beside its settings")
         yield nodes
 
 
-@contextmanager
-def _process(settings: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    command: Sequence[str] = [sys.executable, "-m", "papilar", "serve", "--config", str(settings)]
-    with settings.with_suffix(".log").open("wb") as said:
-        node = subprocess.Popen(command, stderr=said)  # noqa: S603  our own program, a path that we made
-    try:
-        yield node
-    finally:
-        node.terminate()
-        try:
-            node.wait(timeout=_STOP_S)
-        except subprocess.TimeoutExpired:
-            node.kill()
-            node.wait()
-
-
-def _free_addresses(count: int) -> Iterable[Address]:
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(2 * count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        ports = [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]
-    return [Address(*pair) for pair in zip(ports[::2], ports[1::2], strict=True)]
-
-
-def _wait_until_ready(node: "subprocess.Popen[bytes]", address: Address) -> None:
-    until, (host, number) = time.monotonic() + _START_S, address.peers.rsplit(":", 1)
-    while time.monotonic() < until and node.poll() is None:
-        with socket.socket() as port:
-            if port.connect_ex((host, int(number))) == 0:
-                return
-        time.sleep(0.2)
-    raise InvalidInput("a node did not start", remedy="see the log beside its settings")
+def _node(own: Path) -> AbstractContextManager[Process]:
+    return node("--config", str(own / "node.toml"), log=own / "node.log")

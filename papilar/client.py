@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import grpc
 from google.rpc import error_details_pb2
@@ -98,7 +98,7 @@ class NodeClient:
         """Close the connection."""
         self._channel.close()
 
-    def __enter__(self) -> "NodeClient":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -146,8 +146,12 @@ class NodeClient:
 
     def _call(self, method: Callable[..., _T], request: object, timeout: float | None = None) -> _T:
         allowed = self._timeout if timeout is None else min(timeout, self._timeout)
-        with own_errors(self._address):
+        with _own_errors(self._address):
             return method(request, timeout=allowed, metadata=self._metadata)
+
+    def _stream(self, method: Callable[..., Iterator[_T]], request: object) -> Iterator[_T]:
+        with _own_errors(self._address):
+            yield from method(request, timeout=self._timeout, metadata=self._metadata)
 
 
 class RemoteSearcher:
@@ -204,7 +208,7 @@ _UNREACHABLE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNIMPLEMENTED, grpc
 
 
 @contextmanager
-def own_errors(address: str) -> Iterator[None]:
+def _own_errors(address: str) -> Iterator[None]:
     """Raise the project's errors in place of those of gRPC."""
     try:
         yield

@@ -28,6 +28,7 @@ from papilar.duplicates import (
     Held,
     Progress,
     State,
+    Subject,
     check_decision,
     files_twice,
     judge,
@@ -250,14 +251,14 @@ class Deduplication:
 
     def _judge(self, first: str, second: str, least: float) -> Finding | None:
         if first == second:
-            return files_twice(first, self._prints(first), compare=self._score)
-        held = self._prints(first), self._prints(second)
-        return judge(first, second, *held, least=least, compare=self._score)
+            return files_twice(self._subject(first), compare=self._score)
+        return judge(self._subject(first), self._subject(second), least=least, compare=self._score)
 
-    def _prints(self, subject_id: str) -> list[Held]:
+    def _subject(self, subject_id: str) -> Subject:
         stored = (one for encounter in self._store.encounters_of(subject_id) for one in encounter.prints)
         ready = ((one, self._gallery.prepared(one.row)) for one in stored)
-        return [Held(one.row, one.finger, made, one.source_sha256) for one, made in ready if made is not None]
+        held = [Held(one.row, one.finger, made, one.source_sha256) for one, made in ready if made is not None]
+        return Subject(subject_id, held)
 
     def _score(self, a: Prepared, b: Prepared) -> float:
         return score(a, b, calibration=self._calibration)

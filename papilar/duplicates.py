@@ -13,8 +13,8 @@ The fused ratio of several fingers is held against the same T: each finger of st
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from itertools import combinations, product
@@ -66,6 +66,21 @@ class Held(NamedTuple):
     finger: Finger
     prepared: Prepared
     sha256: bytes | None
+
+
+class Subject(NamedTuple):
+    """A name in the gallery, and all prints under it."""
+
+    name: str
+    prints: Sequence[Held]
+
+    def without(self, rows: Collection[int]) -> "Subject":
+        """Leave out the prints of some rows."""
+        return self._replace(prints=[one for one in self.prints if one.row not in rows])
+
+
+Compare = Callable[[Prepared, Prepared], float]
+"""Gives the log10 ratio of two prints."""
 
 
 class PrintPair(NamedTuple):
@@ -159,15 +174,7 @@ def check_decision(decision: Decision) -> None:
         )
 
 
-def judge(
-    first: str,
-    second: str,
-    prints: Sequence[Held],
-    others: Sequence[Held],
-    *,
-    least: float,
-    compare: Callable[[Prepared, Prepared], float],
-) -> Finding | None:
+def judge(first: Subject, second: Subject, *, least: float, compare: Compare) -> Finding | None:
     """Return what two subjects have in common; None where nothing reaches the threshold.
 
     Two prints of one file are one print. They say nothing of their subjects, and are left out where the other
@@ -175,67 +182,55 @@ def judge(
 
     Parameters
     ----------
-    first, second : str
+    first, second : Subject
         In the order of their names.
-    prints, others : sequence of Held
-        All prints of the first, and of the second.
     least : float
         log10 ratio; see the module.
     compare : callable
-        Gives the log10 ratio of two prints.
     """
-    files = [(a, b) for a, b in product(prints, others) if a.sha256 is not None and a.sha256 == b.sha256]
+    files = _of_one_file(product(first.prints, second.prints))
     twice = {one.row for pair in files for one in pair}
-    rest = [one for one in prints if one.row not in twice], [one for one in others if one.row not in twice]
-    found = _by_ridges(first, second, *rest, least=least, compare=compare)
+    found = _by_ridges(first.without(twice), second.without(twice), least, compare)
     if not files or (found is not None and found.kind is Kind.SAME_PERSON):
         return found
-    pairs = _of_files(files, compare)
-    return Finding(Kind.ONE_FILE, first, second, pairs[0].score, (*pairs, *(found.pairs if found else ())))
+    pairs = (*_of_files(files, compare), *(found.pairs if found else ()))
+    return Finding(Kind.ONE_FILE, first.name, second.name, pairs[0].score, pairs)
 
 
-def files_twice(
-    subject: str, prints: Sequence[Held], *, compare: Callable[[Prepared, Prepared], float]
-) -> Finding | None:
+def files_twice(subject: Subject, *, compare: Compare) -> Finding | None:
     """Return the files that one subject has more than once; None where there are none."""
-    known = [one for one in prints if one.sha256 is not None]
-    files = [(a, b) for a, b in combinations(known, 2) if a.sha256 == b.sha256]
+    files = _of_one_file(combinations(subject.prints, 2))
     if not files:
         return None
     pairs = _of_files(files, compare)
-    return Finding(Kind.ONE_FILE, subject, subject, pairs[0].score, pairs)
+    return Finding(Kind.ONE_FILE, subject.name, subject.name, pairs[0].score, pairs)
 
 
-def _of_files(
-    files: Sequence[tuple[Held, Held]], compare: Callable[[Prepared, Prepared], float]
-) -> tuple[PrintPair, ...]:
+def _of_one_file(pairs: Iterable[tuple[Held, Held]]) -> list[tuple[Held, Held]]:
+    return [(a, b) for a, b in pairs if a.sha256 is not None and a.sha256 == b.sha256]
+
+
+def _of_files(files: Sequence[tuple[Held, Held]], compare: Compare) -> tuple[PrintPair, ...]:
     pairs = [
         PrintPair(a.row, b.row, a.finger, b.finger, compare(a.prepared, b.prepared), True) for a, b in files
     ]
     return tuple(sorted(pairs, key=lambda pair: -pair.score))
 
 
-def _by_ridges(
-    first: str,
-    second: str,
-    prints: Sequence[Held],
-    others: Sequence[Held],
-    *,
-    least: float,
-    compare: Callable[[Prepared, Prepared], float],
-) -> Finding | None:
+def _by_ridges(first: Subject, second: Subject, least: float, compare: Compare) -> Finding | None:
+    prints, others = first.prints, second.prints
     if not prints or not others:
         return None
     scores = np.array([[compare(a.prepared, b.prepared) for b in others] for a in prints])
     fused = fuse([one.finger for one in prints], [one.finger for one in others], scores)
     pairs = sorted(_pairs(fused, scores, prints, others), key=lambda pair: -pair.worth)
     best = max((pair.worth for pair in pairs), default=-np.inf)
-    seen = Finding(Kind.SAME_PERSON, first, second, fused.score, tuple(pairs))
+    seen = Finding(Kind.SAME_PERSON, first.name, second.name, fused.score, tuple(pairs))
     outvoted = bool(seen.against) and len(seen.agreeing) <= len(seen.against)
     if fused.score >= least and not outvoted:
         return seen
     kind = Kind.ONE_PRINT if seen.against else Kind.SAME_PERSON
-    return Finding(kind, first, second, best, tuple(pairs)) if best >= least else None
+    return replace(seen, kind=kind, score=best) if best >= least else None
 
 
 def _pairs(

@@ -1,37 +1,24 @@
 """The part of a node's client that finds duplicates and decides on them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from functools import cached_property
 
 from papilar.api.v1 import duplicates_pb2, duplicates_pb2_grpc
-from papilar.client import DEFAULT_TIMEOUT, ClientTls, NodeClient, own_errors
+from papilar.client import NodeClient
 
 
 class DuplicatesClient(NodeClient):
     """A connection to a node, for what is in its gallery twice; parameters as `NodeClient`."""
 
-    def __init__(
-        self,
-        address: str,
-        *,
-        tls: ClientTls | None = None,
-        allow_plain_text: bool = False,
-        timeout: float = DEFAULT_TIMEOUT,
-        caller: Mapping[str, str] | None = None,
-    ) -> None:
-        super().__init__(address, tls=tls, allow_plain_text=allow_plain_text, timeout=timeout, caller=caller)
-        self._duplicates = duplicates_pb2_grpc.DuplicateServiceStub(self._channel)
-
-    def __enter__(self) -> "DuplicatesClient":
-        return self
+    @cached_property
+    def _duplicates(self) -> duplicates_pb2_grpc.DuplicateServiceStub:
+        return duplicates_pb2_grpc.DuplicateServiceStub(self._channel)
 
     def find(
         self, request: duplicates_pb2.FindDuplicatesRequest
     ) -> Iterator[duplicates_pb2.FindDuplicatesResponse]:
         """Look the gallery through: each new case as it is found, and how far that is."""
-        with own_errors(self._address):
-            yield from self._duplicates.FindDuplicates(
-                request, timeout=self._timeout, metadata=self._metadata
-            )
+        return self._stream(self._duplicates.FindDuplicates, request)
 
     def cases(
         self, request: duplicates_pb2.ListDuplicateCasesRequest

@@ -45,6 +45,7 @@
     │   ├── OriginalMissing              a print's image file is not there
     │   ├── OriginalKeyUnknown           under a key that is not at hand
     │   ├── SourceUnreachable            what prints are read from no longer answers
+    │   │   └── SourceForbidden          or not to us
     │   ├── StorageFull
     │   └── StorageUnavailable
     └── NodeError
@@ -313,6 +314,8 @@ class SourceFlaw(StrEnum):
     PERSON_UNKNOWN = "PERSON_UNKNOWN"
     PERSON_CONFLICT = "PERSON_CONFLICT"
     FINGER_INVALID = "FINGER_INVALID"
+    IMPRESSION_INVALID = "IMPRESSION_INVALID"
+    MISSING_INVALID = "MISSING_INVALID"
     PPI_INVALID = "PPI_INVALID"
     DATE_INVALID = "DATE_INVALID"
     NOT_A_FINGERPRINT = "NOT_A_FINGERPRINT"
@@ -342,6 +345,12 @@ class SourceUnreachable(StorageError):
     """What the prints are read from no longer answers; the same command goes on when it does."""
 
     reason = "SOURCE_UNREACHABLE"
+
+
+class SourceForbidden(SourceUnreachable):
+    """The store of objects that the prints are read from does not take our credentials, or no longer."""
+
+    reason = "SOURCE_FORBIDDEN"
 
 
 class WorkerDied(InvalidInput):

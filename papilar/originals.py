@@ -10,9 +10,7 @@ killed while enrolling, `survey` finds.
 
 import errno
 import logging
-import os
 import threading
-import uuid
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -25,6 +23,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from matcher.errors import InvalidInput, PapilarError
 from papilar.config import OriginalsConfig
+from papilar.durable import PART, flush_folder, write_durably
 from papilar.encryption import Keys
 from papilar.errors import (
     ConfigInvalid,
@@ -36,6 +35,7 @@ from papilar.errors import (
     StorageFull,
     StorageUnavailable,
 )
+from papilar.objects import no_bucket, no_room, said_by_store
 from papilar.requests import PrintInput
 from papilar.store import NewEncounter
 from papilar.store.originals import OriginalRows
@@ -43,7 +43,6 @@ from papilar.store.originals import OriginalRows
 _log = logging.getLogger(__name__)
 
 _NAME_BYTES = 32
-_PART = ".part"
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -348,19 +347,9 @@ class _Folder:
 
     def write(self, name: str, data: bytes) -> None:
         path = self._root / _parts(name)
-        part = path.with_name(f"{name}.{uuid.uuid4().hex}{_PART}")
         with _disk():
             _make_folder(path.parent)
-            try:
-                with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-                part.replace(path)
-            except BaseException:
-                part.unlink(missing_ok=True)
-                raise
-            _flush_folder(path.parent)
+            write_durably(path, data)
 
     def has(self, name: str) -> bool:
         with _disk():
@@ -370,7 +359,7 @@ class _Folder:
         path = self._root / _parts(name)
         with _disk(), suppress(FileNotFoundError):
             path.unlink()
-            _flush_folder(path.parent)
+            flush_folder(path.parent)
 
     def names(self) -> Iterator[bytes]:
         with _disk():
@@ -378,7 +367,7 @@ class _Folder:
 
     def sweep(self) -> int:
         with _disk():
-            parts = list(self._root.glob(f"??/??/*{_PART}"))
+            parts = list(self._root.glob(f"??/??/*{PART}"))
             for part in parts:
                 part.unlink()
         return len(parts)
@@ -389,15 +378,7 @@ def _make_folder(folder: Path) -> None:
     if not folder.is_dir():
         _make_folder(folder.parent)
         folder.mkdir(mode=0o700, exist_ok=True)
-        _flush_folder(folder.parent)
-
-
-def _flush_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        flush_folder(folder.parent)
 
 
 @contextmanager
@@ -423,7 +404,9 @@ class _Objects:
         with self._asking():
             try:
                 return bytes(self._fs.cat_file(self._path(name)))
-            except FileNotFoundError:
+            except FileNotFoundError as error:
+                if no_bucket(error):
+                    raise
                 raise _gone(name) from None
 
     def write(self, name: str, data: bytes) -> None:
@@ -435,8 +418,12 @@ class _Objects:
             return bool(self._fs.exists(self._path(name)))
 
     def erase(self, name: str) -> None:
-        with self._asking(), suppress(FileNotFoundError):
-            self._fs.rm_file(self._path(name))
+        with self._asking():
+            try:
+                self._fs.rm_file(self._path(name))
+            except FileNotFoundError as error:
+                if no_bucket(error):  # where the bucket is a wrong one, the file is still in the right one
+                    raise
 
     def names(self) -> Iterator[bytes]:
         with self._asking():
@@ -456,9 +443,12 @@ class _Objects:
         except PapilarError:
             raise
         except Exception as error:  # each file system has its own
-            raise StorageUnavailable(
-                f"the store of originals does not answer ({type(error).__name__})",
-                remedy="see to the network, its address and its rights, then try again",
+            full = no_room(error)
+            kind = StorageFull if full else StorageUnavailable
+            does = "has no room" if full else "does not answer"
+            raise kind(
+                f"the store of originals {does} ({said_by_store(error)})",
+                remedy="see to the network, its address, its room and the credentials, then try again",
             ) from error
 
 

@@ -34,6 +34,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from papilar.durable import part_of, write_durably
 from papilar.errors import (
     CertificateFlaw,
     CertificateRefused,
@@ -432,29 +433,13 @@ def _check_free(path: Path) -> None:
 def _write_key(path: Path, key: _Key) -> None:
     _check_free(path)
     data = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    with _part(path, data, 0o600) as part:
+    with part_of(path, data, mode=0o600) as part:
         os.link(part, path)  # unlike a rename it fails where a key is
 
 
 def _write(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _part(path, data, 0o644) as part:
-        part.replace(path)
-
-
-@contextmanager
-def _part(path: Path, data: bytes, mode: int) -> Iterator[Path]:
-    """Give a file of its own with these bytes on the disk, made with its rights; it is gone afterwards."""
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        yield part
-    finally:
-        part.unlink(missing_ok=True)
+    write_durably(path, data, mode=0o644)
 
 
 def _pem(certificate: x509.Certificate) -> bytes:

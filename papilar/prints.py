@@ -1,8 +1,9 @@
 """The prints of a request, read: image or template record -> assessment, template, prepared template."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple, Protocol
 
 from enroll.gate import ADVICE, FAILING, UNGATED, QualityGate
@@ -80,17 +81,28 @@ def read_prints(
         The message names the print's index.
     DeadlinePassed
     """
-    read = []
+    return in_turn(prints, partial(read_print, keep_image=keep_images, gate=gate), deadline=deadline)
+
+
+def in_turn(
+    prints: Sequence[PrintInput],
+    read: Callable[[PrintInput], ReadPrint],
+    *,
+    deadline: float | None = None,
+) -> list[ReadPrint]:
+    """Read all prints of a request, each by `read`; as `read_prints`, in its order and with its errors."""
+    found = []
     for index, given in enumerate(prints):
         if deadline is not None and time.monotonic() >= deadline:
             raise DeadlinePassed(
                 f"the deadline passed with {index} of {len(prints)} prints read", remedy="allow more time"
             )
         try:
-            read.append(_read(index, given, keep_images, gate))
+            one = read(given)
         except InvalidInput as error:
             raise type(error)(f"print {index}: {error.cause}", remedy=error.remedy) from error
-    return read
+        found.append(one._replace(assessment=one.assessment._replace(ordinal=index)))
+    return found
 
 
 def check_count(prints: Sequence[PrintInput]) -> None:
@@ -99,21 +111,27 @@ def check_count(prints: Sequence[PrintInput]) -> None:
         raise RequestInvalid(f"{len(prints)} prints", remedy=f"send 1 to {MOST_PRINTS}")
 
 
-def _read(index: int, given: PrintInput, keep_image: bool, gate: QualityGate | None) -> ReadPrint:
+def read_print(given: PrintInput, *, keep_image: bool = False, gate: QualityGate | None = None) -> ReadPrint:
+    """Read one print, as if it were the first of its request.
+
+    Raises
+    ------
+    RequestInvalid, ImageError, TemplateError
+    """
     if given.image is not None:
-        return _read_image(index, given, keep_image, gate)
+        return _read_image(given, given.image, keep_image, gate)
     if given.template is not None:
-        return _read_template(index, given, given.template)
+        return _read_template(given, given.template)
     raise RequestInvalid("neither an image nor a template", remedy="send one of the two")
 
 
-def _read_image(index: int, given: PrintInput, keep_image: bool, gate: QualityGate | None) -> ReadPrint:
-    image = read_image(given.image or b"", ppi=given.ppi)
+def _read_image(given: PrintInput, file: bytes, keep_image: bool, gate: QualityGate | None) -> ReadPrint:
+    image = read_image(file, ppi=given.ppi)
     impression = Impression.UNKNOWN if given.impression is None else given.impression
     found = extract(image, finger=given.finger, impression=impression)
     reasons = tuple(zip(map(str, found.quality.reasons), found.quality.advice, strict=True))
     assessment = Assessment(
-        index, given.finger, not found.rejected, found.quality.score, reasons, len(found.template)
+        0, given.finger, not found.rejected, found.quality.score, reasons, len(found.template)
     )
     if gate is not None and impression not in UNGATED:
         assessment = _gated(assessment, found, gate)
@@ -135,7 +153,7 @@ def _gated(assessed: Assessment, found: Extraction, gate: QualityGate) -> Assess
     )
 
 
-def _read_template(index: int, given: PrintInput, data: bytes) -> ReadPrint:
+def _read_template(given: PrintInput, data: bytes) -> ReadPrint:
     template = _view(decode(data), given.finger)
     if given.finger != Finger.UNKNOWN:
         template = replace(template, finger=given.finger)
@@ -144,7 +162,7 @@ def _read_template(index: int, given: PrintInput, data: bytes) -> ReadPrint:
     prepared = prepare(template)
     usable = len(prepared.every.minutia) >= 2
     reasons = () if usable else (("TOO_FEW_MINUTIAE", "too few minutiae to compare: send the image instead"),)
-    assessment = Assessment(index, template.finger, usable, template.print_quality, reasons, len(template))
+    assessment = Assessment(0, template.finger, usable, template.print_quality, reasons, len(template))
     return ReadPrint(assessment, template, prepared, None, None)
 
 

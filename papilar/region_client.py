@@ -1,35 +1,24 @@
 """The part of a node's client that asks other countries through it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from functools import cached_property
 
 from papilar.api.v1 import region_pb2, region_pb2_grpc
-from papilar.client import DEFAULT_TIMEOUT, ClientTls, NodeClient, own_errors
+from papilar.client import NodeClient
 
 
 class RegionClient(NodeClient):
     """A connection to one's own node, to ask other countries; parameters as `NodeClient`."""
 
-    def __init__(
-        self,
-        address: str,
-        *,
-        tls: ClientTls | None = None,
-        allow_plain_text: bool = False,
-        timeout: float = DEFAULT_TIMEOUT,
-        caller: Mapping[str, str] | None = None,
-    ) -> None:
-        super().__init__(address, tls=tls, allow_plain_text=allow_plain_text, timeout=timeout, caller=caller)
-        self._region = region_pb2_grpc.RegionServiceStub(self._channel)
-
-    def __enter__(self) -> "RegionClient":
-        return self
+    @cached_property
+    def _region(self) -> region_pb2_grpc.RegionServiceStub:
+        return region_pb2_grpc.RegionServiceStub(self._channel)
 
     def identify_region(
         self, request: region_pb2.IdentifyRegionRequest
     ) -> Iterator[region_pb2.IdentifyRegionResponse]:
         """Search in the region; each country's answer as it comes, the merged list at last."""
-        with own_errors(self._address):
-            yield from self._region.IdentifyRegion(request, timeout=self._timeout, metadata=self._metadata)
+        return self._stream(self._region.IdentifyRegion, request)
 
     def region_answers(self, request_id: str) -> region_pb2.GetRegionAnswersResponse:
         """Fetch what came later."""

@@ -96,6 +96,7 @@ CODES = MappingProxyType(
         errors.ImageTooSlow: _C.INVALID_ARGUMENT,
         errors.ReceiptInvalid: _C.INVALID_ARGUMENT,
         errors.SourceUnreachable: _C.UNAVAILABLE,
+        errors.SourceForbidden: _C.UNAVAILABLE,
         errors.StorageError: _C.UNAVAILABLE,
         errors.StorageFull: _C.RESOURCE_EXHAUSTED,
         errors.StorageUnavailable: _C.UNAVAILABLE,

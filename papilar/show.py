@@ -3,7 +3,7 @@
 import json
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -45,7 +45,7 @@ def show_receipt(lines: Sequence[Line], *, as_json: bool) -> None:
     if as_json:
         print_json({"files": [asdict(line) for line in lines], "counts": dict(counts)})
         return
-    table = _table("Receipt", "file", "result", "quality", "minutiae", "subject", "encounter")
+    table = new_table("Receipt", "file", "result", "quality", "minutiae", "subject", "encounter")
     for line in lines:
         colour = _COLOURS.get(line.result, "red")
         quality, minutiae = ("" if value is None else str(value) for value in (line.quality, line.minutiae))
@@ -56,19 +56,33 @@ def show_receipt(lines: Sequence[Line], *, as_json: bool) -> None:
     out.print(", ".join(f"{count} {result.lower().replace('_', ' ')}" for result, count in counts.items()))
 
 
-def _table(title: str, *columns: str) -> Table:
-    """Return a table; where the terminal is narrow, names fold and nothing is cut off."""
-    table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD)
+_NUMBERS = frozenset({"quality", "minutiae", "rank", "log10 LR", "measured", "adds", "entries"})
+_SHORT = _NUMBERS | {"result", "band"}
+_WHOLE_UUID = 100  # columns from which an identifier that is to be copied stays in one piece
+
+
+def new_table(title: str, *columns: str, numbers: Collection[str] = _NUMBERS) -> Table:
+    """Return a table; where the terminal is narrow, names fold and nothing is cut off.
+
+    Parameters
+    ----------
+    title : str
+        Empty for none.
+    columns : str
+    numbers : collection of str
+        Those of the columns, and others, that stand to the right.
+    """
+    table = Table(title=escape(title) or None, title_justify="left", box=box.SIMPLE_HEAD)
     for column in columns:
         short = column in _SHORT or (column == "encounter" and out.width >= _WHOLE_UUID)
-        justify: JustifyMethod = "right" if column in _NUMBERS else "left"
+        justify: JustifyMethod = "right" if column in numbers else "left"
         table.add_column(column, justify=justify, no_wrap=short, overflow="fold")
     return table
 
 
-_NUMBERS = frozenset({"quality", "minutiae", "rank", "log10 LR", "measured", "adds"})
-_SHORT = _NUMBERS | {"result", "band"}
-_WHOLE_UUID = 100  # columns from which an identifier that is to be copied stays in one piece
+def add_row(table: Table, *values: object) -> None:
+    """Add a row of values as they are, whatever a terminal would make of them."""
+    table.add_row(*(escape(printable(str(value))) for value in values))
 
 
 def printable(text: str) -> str:
@@ -175,7 +189,7 @@ def _show_ranks(response: matching_pb2.IdentifyResponse) -> None:
     if not found:
         out.print(title, highlight=False)
         return
-    table = _table(title, "rank", "log10 LR", "band", "subject", "encounter", "finger")
+    table = new_table(title, "rank", "log10 LR", "band", "subject", "encounter", "finger")
     for c in response.candidates:
         fingers = ", ".join(_finger(m.position) for m in c.comparisons)
         score = str(c.rank), f"{c.score:.1f}", _band(types_pb2.Band.Name(c.band))
@@ -259,7 +273,7 @@ def show_comparison(report: Mapping[str, Any]) -> None:
 
 def _show_parts(report: Mapping[str, Any]) -> None:
     """Show what the score is the sum of."""
-    table = _table("parts of the score", "part", "what it is", "measured", "adds")
+    table = new_table("parts of the score", "part", "what it is", "measured", "adds")
     for part in report["parts"]:
         name, measured, adds = part["name"], f"{part['measured']:.2f}", f"{part['adds']:+.2f}"
         table.add_row(name, PARTS.get(name, ""), measured, adds)

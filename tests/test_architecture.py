@@ -498,7 +498,7 @@ def test_every_package_that_is_installed_has_its_licence_stated() -> None:
     wanted = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
     names = {re.split(r"[^\w.-]", requirement)[0] for requirement in wanted}
     table = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("## Packages and licences")[1]
-    stated = set(re.findall(r"^\| ([a-z][\w-]*) \| \S", table, flags=re.MULTILINE))
+    stated = set(re.findall(r"^\| ([a-z][\w.-]*) \| \S", table, flags=re.MULTILINE))
     assert stated == names
 
 

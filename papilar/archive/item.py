@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import date
 from enum import StrEnum
+from typing import Any
 
 from matcher.errors import PapilarError
 from matcher.template import Finger, Impression
@@ -79,6 +80,9 @@ class Item:
         Why nothing can be read, known beforehand: as of a row of a manifest whose file is not there.
     held : int
         How many bytes of memory it holds until it is read; of items that hold them together the first.
+    share : float or None
+        How much of the source's bytes was read when it was yielded, 0 to 1, of a source that is read once
+        from its beginning to its end and whose size is known.
     """
 
     name: str
@@ -95,6 +99,7 @@ class Item:
     missing: MissingReason | None = None
     fault: PapilarError | None = field(default=None, compare=False)
     held: int = field(default=0, compare=False)
+    share: float | None = field(default=None, compare=False)
 
     @property
     def encounter(self) -> tuple[str, str]:
@@ -124,6 +129,15 @@ class Line:
         What to know of how a good file was read.
     sha256 : str
         Of the bytes, 64 hexadecimal digits; empty where nothing was read.
+    finger, impression, category, retention
+        As the source says; `retention` as `2031-12-31`.
+    nfiq2 : int or None
+        NFIQ 2 of the image, 0 to 100 (ISO/IEC 29794-4).
+    nfiq2_version : str
+        Of the program that computed it; empty without a score.
+    nfiq2_reason : str
+        Why there is no score of a print that was read: `NO_IMAGE`, the source gives a template;
+        `NOT_COMPUTED`, nobody asked for it or NFIQ 2 has none of this image. Else empty.
     """
 
     file: str
@@ -140,6 +154,9 @@ class Line:
     impression: str = ""
     category: str = ""
     retention: str = ""
+    nfiq2: int | None = None
+    nfiq2_version: str = ""
+    nfiq2_reason: str = ""
 
 
 def line_of(item: Item, result: Result, reason: str = "", message: str = "", **more: object) -> Line:
@@ -151,6 +168,12 @@ def line_of(item: Item, result: Result, reason: str = "", message: str = "", **m
         "retention": item.retention.isoformat() if item.retention else "",
     }
     return replace(Line(item.name, result, reason=reason, message=message, **about), **more)  # type: ignore[arg-type]
+
+
+def nfiq2_of(item: Item, score: int | None, version: str) -> dict[str, Any]:
+    """Return what a line says of the NFIQ 2 of a print that was read."""
+    reason = "" if score is not None else "NO_IMAGE" if item.record else "NOT_COMPUTED"
+    return {"nfiq2": score, "nfiq2_version": version if not reason else "", "nfiq2_reason": reason}
 
 
 def printable(text: str) -> str:

@@ -8,8 +8,6 @@ at all. `quarantined` gives the items back, as they were, to a later run.
 """
 
 import json
-import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import date
@@ -20,13 +18,14 @@ from typing import Any
 
 from matcher.template import Finger, Impression
 from papilar.archive.item import Item, Line, printable
+from papilar.durable import PART, write_durably
 from papilar.errors import RequestInvalid, StorageFull
 
 _FORM = "papilar-quarantine-1"
 
 
 class Quarantine:
-    """Such a folder. All threads may use one.
+    """Such a folder, of one run at a time. All threads may use one.
 
     Raises
     ------
@@ -38,6 +37,8 @@ class Quarantine:
         self._folder = folder
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for left in folder.glob(f"*{PART}"):  # of a run that was killed
+                left.unlink(missing_ok=True)
         except OSError as error:
             raise _unwritable(error) from error
 
@@ -61,8 +62,8 @@ class Quarantine:
         content = self._folder / line.sha256
         try:
             if not content.exists():
-                _write(content, data)
-            _write(self._sheet(line.sha256, item.name), json.dumps(sheet, indent=1).encode())
+                write_durably(content, data)
+            write_durably(self._sheet(line.sha256, item.name), json.dumps(sheet, indent=1).encode())
         except OSError as error:
             raise _unwritable(error) from error
 
@@ -119,20 +120,6 @@ def _item(path: Path, sheet: dict[str, Any]) -> Item:
         category=sheet["category"],
         retention=date.fromisoformat(sheet["retention"]) if sheet["retention"] else None,
     )
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write a file that is whole as soon as it has its name, and survives the loss of power."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".part-", delete=False) as file:
-        try:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-            os.replace(file.name, path)
-        except BaseException:
-            with suppress(FileNotFoundError):
-                os.unlink(file.name)
-            raise
 
 
 def _unwritable(error: OSError) -> StorageFull:

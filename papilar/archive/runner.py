@@ -15,14 +15,15 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import groupby
 from typing import NamedTuple, Protocol
 
 from matcher.errors import GalleryError, InvalidInput, PapilarError
-from papilar.archive.item import Item, Line, Result, line_of
-from papilar.archive.journal import ERASED, SAME_CONTENT, Journal, Known
+from papilar.archive.encounters import MOST_HELD, Encounter, encounters_of
+from papilar.archive.item import Item, Line, Result, line_of, nfiq2_of
+from papilar.archive.journal import ERASED, PERSON_ERASED, SAME_CONTENT, Journal, Known
+from papilar.archive.turns import Turns
 from papilar.errors import (
     DeadlinePassed,
     EncounterErased,
@@ -47,9 +48,10 @@ BREAKING = (StorageError, GalleryError, NodeError, DeadlinePassed)
 `ALREADY`."""
 
 _NAMESPACE = uuid.UUID("a9c6d1f2-6f0a-5b53-9c0e-2f0f1c6a7d11")  # of the request ids of archives; ours
-_LOOKED_UP = 256  # items that the journal is asked about at a time
-_MOST_HELD = 256 << 20  # bytes that items hold, of those drawn and of those under way; and one encounter more
 _WAITING = 4  # encounters under way or waiting for their turn to be told, for each at work
+_OUT = (Result.FAILED, Result.REJECTED)
+_IN = (Result.ENROLLED, Result.ALREADY)
+_LEFT_OUT = frozenset({Result.NOT_TRIED, Result.FAILED, Result.REJECTED})
 _STOPPED = "the run was stopped, or something before it went wrong: mend that and run the same command again"
 
 
@@ -93,16 +95,11 @@ class _Loaded(NamedTuple):
     sha256: bytes
     given: PrintInput
     warnings: tuple[str, ...] = ()
-    alone: bool = False  # an earlier run tried it: see the journal
-
-
-class _Encounter(NamedTuple):
-    items: Sequence[Item]
-    known: Mapping[str, Known]
+    before: Known | None = None  # what an earlier run made of it
 
 
 Lines = dict[str, Line]
-_Waiting = tuple[_Encounter, Future[list[Line]]]
+_Waiting = tuple[Encounter, Future[list[Line]]]
 
 
 def run_archive(
@@ -142,7 +139,7 @@ def run_archive(
     run = _Run(call, prepare, journal, options, stop or threading.Event())
     trouble: PapilarError | None = None
     try:
-        for encounter, lines in run.lines(_encounters(items, journal)):
+        for encounter, lines in run.lines(encounters_of(items, journal)):
             try:
                 journal.note(zip(encounter.items, lines, strict=True))
             except BREAKING as error:  # the lines are true nevertheless
@@ -154,59 +151,6 @@ def run_archive(
     finally:
         with suppress(*BREAKING):
             journal.flush()
-
-
-def _encounters(items: Iterable[Item], journal: Journal) -> Iterator[_Encounter]:
-    """Yield the encounters, with what the journal knows of their items."""
-    groups = ([*group] for _, group in groupby(items, key=lambda item: item.encounter))
-    trouble = None
-    while trouble is None:
-        some, trouble = _drawn(groups)
-        known = journal.known([item for group in some for item in group])
-        for group in some:
-            yield _Encounter(group, {item.name: known[item.name] for item in group if item.name in known})
-        if not some and trouble is None:
-            return
-    raise trouble
-
-
-def _drawn(groups: Iterator[list[Item]]) -> tuple[list[list[Item]], PapilarError | None]:
-    """Draw some encounters, and what the source raised after them."""
-    some: list[list[Item]] = []
-    count = held = 0
-    try:
-        while count < _LOOKED_UP and held < _MOST_HELD and (group := next(groups, None)) is not None:
-            count += len(group)
-            held += _held(group)
-            some.append(group)
-    except PapilarError as error:
-        return some, error
-    return some, None
-
-
-class _Turns:
-    """Lets threads do one thing in the order of their encounters."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._next = 0
-
-    @contextmanager
-    def turn(self, number: int) -> Iterator[None]:
-        """Wait for the turn of this number, and hold it."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._next >= number)
-        try:
-            yield
-        finally:
-            self.give_up(number)
-
-    def give_up(self, number: int) -> None:
-        """Let the next one go on; a turn that was had is given up already."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._next >= number)
-            self._next = max(self._next, number + 1)
-            self._changed.notify_all()
 
 
 class _Run:
@@ -221,9 +165,10 @@ class _Run:
         self._options = options
         self._stop = stop
         self._broken = threading.Event()
-        self._turns = _Turns()
+        self._turns = Turns()
+        self._erased: set[str] = set()  # subjects of whom a file was erased, and nothing is left
 
-    def lines(self, encounters: Iterator[_Encounter]) -> Iterator[tuple[_Encounter, list[Line]]]:
+    def lines(self, encounters: Iterator[Encounter]) -> Iterator[tuple[Encounter, list[Line]]]:
         """Yield the lines of each encounter, in their order."""
         waiting: deque[_Waiting] = deque()
         with ThreadPoolExecutor(self._options.threads, thread_name_prefix="enroll") as pool:
@@ -244,19 +189,19 @@ class _Run:
         """Try no more encounters."""
         self._broken.set()
 
-    def _until_stopped(self, encounters: Iterator[_Encounter]) -> Iterator[_Encounter]:
+    def _until_stopped(self, encounters: Iterator[Encounter]) -> Iterator[Encounter]:
         while not self._stop.is_set() and (encounter := next(encounters, None)) is not None:
             yield encounter
 
-    def _work(self, number: int, encounter: _Encounter) -> list[Line]:
+    def _work(self, number: int, encounter: Encounter) -> list[Line]:
         lines = {item.name: line_of(item, Result.NOT_TRIED, "STOPPED", _STOPPED) for item in encounter.items}
         try:
             if not self._broken.is_set() and not self._stop.is_set():
                 self._encounter(number, encounter, lines)
         except BREAKING as error:
             self._broken.set()
-            for item in encounter.items:
-                if lines[item.name].result is Result.NOT_TRIED:
+            for item in encounter.items:  # what failed is perhaps not noted, what was rejected not set aside
+                if lines[item.name].result in _LEFT_OUT:
                     lines[item.name] = _failed(item, error, Result.NOT_TRIED)
         finally:
             self._turns.give_up(number)
@@ -264,7 +209,7 @@ class _Run:
 
     # ---- one encounter
 
-    def _encounter(self, number: int, encounter: _Encounter, lines: Lines) -> None:
+    def _encounter(self, number: int, encounter: Encounter, lines: Lines) -> None:
         """Put what becomes of each item of an encounter into its lines."""
         loaded = [
             one
@@ -273,18 +218,43 @@ class _Run:
         ]
         with self._turns.turn(number):
             loaded = [one for each in loaded if (one := self._claim(each, encounter.known, lines))]
+            if self._closed(encounter, loaded, lines):
+                return
+        before = {one.item.name: one.before for one in loaded if one.before is not None}
+        tried = dict(encounter.known) | before
+        apart = _apart(encounter.items, tried, lines)
         ready = [one for each in loaded if (one := self._prepared(each, lines))]
         failed = [item for item in encounter.items if lines[item.name].result is Result.FAILED]
-        if failed:
-            self._journal.note(((item, lines[item.name]) for item in failed), now=True)
+        new = any(item.name not in tried for item in failed)
+        ready = [one for one in ready if not (_doubtful(one, new) and self._is_in(one, lines))]
+        if ready:  # those that failed are from now on not of the others' request
+            self._journal.note_apart(
+                (item, tried.get(item.name)) for item in failed if not apart or item.name not in tried
+            )
         missing = [item for item in encounter.items if item.missing is not None]
-        together = [one for one in ready if not one.alone]
+        alone = [one for one in ready if apart and one.before is not None]
+        together = [one for one in ready if not apart or one.before is None]
         requests = [together[i : i + MOST_PRINTS] for i in range(0, len(together), MOST_PRINTS)]
-        requests += [[one] for one in ready if one.alone]
-        for request in requests:
+        for request in requests + [[one] for one in alone]:
             self._enroll(request, missing, lines)
         _settle_missing(missing, encounter.known, [one.item.name for one in ready], lines)
-        self._set_aside(loaded, lines)
+        if not self._closed(encounter, loaded, lines):
+            self._set_aside(loaded, lines)
+
+    def _closed(self, encounter: Encounter, loaded: Sequence[_Loaded], lines: Lines) -> bool:
+        """Leave an encounter out of which something was deleted and nothing is in, or of whose person."""
+        said, subject = lines.values(), encounter.items[0].subject
+        deleted = any(line.reason == ERASED[0] for line in said)
+        if any(line.result in _IN for line in said) or not (deleted or subject in self._erased):
+            return False
+        if not self._journal.is_there(subject):
+            self._erased.add(subject)
+        contents = {one.item.name: one.sha256.hex() for one in loaded}
+        for item in encounter.items:
+            content = contents.get(item.name) or lines[item.name].sha256
+            reason, message = ERASED if deleted else PERSON_ERASED
+            lines[item.name] = line_of(item, Result.FAILED, reason, message, sha256=content)
+        return True
 
     def _load(self, item: Item, known: Known | None, lines: Lines) -> _Loaded | None:
         """Read an item, unless the journal has its line or it cannot be read."""
@@ -314,17 +284,20 @@ class _Run:
         """Leave out what is in by this content already, under this name or another of the person."""
         item, content = one.item, one.sha256.hex()
         claim = self._journal.claim(item, one.sha256)
+        if claim.erased:
+            lines[item.name] = _told(one, Result.FAILED, *ERASED)
+            return None
         befores = [one for one in (known.get(item.name), claim.known) if one is not None]
         for before in befores:
             if before.settled and before.line.sha256 == content:
                 lines[item.name] = before.line
                 return None
-        if not befores and claim.copy_of:
+        if claim.known is None and claim.copy_of:
             message = f"the same bytes as {claim.copy_of}, of the same person; that file stands for both"
             lines[item.name] = line_of(item, Result.COPY, SAME_CONTENT, message, sha256=content)
             return None
         notes = (f"{SAME_CONTENT}: another person has a file of the same bytes",) if claim.elsewhere else ()
-        return one._replace(warnings=notes, alone=bool(befores))
+        return one._replace(warnings=notes, before=next(iter(befores), None))
 
     def _prepared(self, one: _Loaded, lines: Lines) -> _Loaded | None:
         try:
@@ -335,12 +308,21 @@ class _Run:
             return None
         return one._replace(given=given, warnings=warnings + one.warnings)
 
+    def _is_in(self, one: _Loaded, lines: Lines) -> bool:
+        """See whether a run that was killed has enrolled a print, beside others that now fail."""
+        line = self._journal.enrolled(one.item, one.sha256)
+        if line is not None:
+            lines[one.item.name] = replace(line, warnings=one.warnings)
+        return line is not None
+
     def _enroll(self, loaded: Sequence[_Loaded], missing: Sequence[Item], lines: Lines) -> None:
         """Enrol prints by one request; where that cannot be read as a whole, each by its own."""
+        printed = {one.item.finger for one in loaded}
+        absent = {one.finger: one.missing for one in missing if one.missing and one.finger not in printed}
         new = Enrollment(
             tuple(one.given for one in loaded),
             subject_id=loaded[0].item.subject,
-            missing=tuple(MissingFinger(one.finger, one.missing) for one in missing if one.missing),
+            missing=tuple(MissingFinger(*each) for each in absent.items()),
             check_duplicates=self._options.check_duplicates,
         )
         try:
@@ -350,13 +332,12 @@ class _Run:
         except RequestConflict:  # the id is of the prints alone: they are there, enrolled with other options
             lines |= {one.item.name: _told(one, Result.ALREADY, subject_id=new.subject_id) for one in loaded}
         except EncounterErased:
-            lines |= {
-                one.item.name: _told(one, Result.FAILED, EncounterErased.reason, ERASED) for one in loaded
-            }
+            lines |= {one.item.name: _told(one, Result.FAILED, *ERASED) for one in loaded}
         except InvalidInput as error:
             if len(loaded) == 1:
                 lines[loaded[0].item.name] = _refused(loaded[0], error)
                 return
+            self._journal.note_apart((one.item, one.before) for one in loaded)
             for one in loaded:
                 self._enroll([one], missing, lines)
         except PapilarError as error:
@@ -365,29 +346,28 @@ class _Run:
             lines |= {one.item.name: _outcome(one, i, outcome) for i, one in enumerate(loaded)}
 
     def _set_aside(self, loaded: Sequence[_Loaded], lines: Lines) -> None:
+        """Put into the quarantine what belongs there; what it has no room for was not tried."""
         if self._options.quarantine is None:
             return
-        for one in loaded:
-            line = lines[one.item.name]
-            if line.result in (Result.FAILED, Result.REJECTED):
-                self._options.quarantine.put(one.item, line, one.data)
-
-
-def _held(items: Iterable[Item]) -> int:
-    return sum(item.held for item in items)
+        told = [(one, lines[one.item.name]) for one in loaded]
+        left = [(one, line) for one, line in told if line.result in _OUT and line.reason != ERASED[0]]
+        lines |= {one.item.name: line_of(one.item, Result.NOT_TRIED) for one, _ in left}
+        for one, line in left:
+            self._options.quarantine.put(one.item, line, one.data)
+            lines[one.item.name] = line
 
 
 def _over(waiting: Iterable[_Waiting]) -> bool:
     """Tell whether what is under way holds more than it may."""
-    return sum(_held(encounter.items) for encounter, _ in waiting) > _MOST_HELD
+    return sum(encounter.held for encounter, _ in waiting) > MOST_HELD
 
 
-def _finished(waiting: deque[_Waiting]) -> tuple[_Encounter, list[Line]]:
+def _finished(waiting: deque[_Waiting]) -> tuple[Encounter, list[Line]]:
     encounter, future = waiting.popleft()
     return encounter, future.result()
 
 
-def _all_finished(waiting: deque[_Waiting]) -> Iterator[tuple[_Encounter, list[Line]]]:
+def _all_finished(waiting: deque[_Waiting]) -> Iterator[tuple[Encounter, list[Line]]]:
     while waiting:
         yield _finished(waiting)
 
@@ -399,6 +379,25 @@ def _check_subject(subject: str) -> None:
         raise RequestInvalid(
             f"the path names a subject by more than {SUBJECT_ID_LENGTH} characters", remedy="rename the file"
         )
+
+
+def _apart(items: Sequence[Item], tried: Mapping[str, Known], lines: Lines) -> bool:
+    """Tell whether prints of an encounter that were tried before go in one by one.
+
+    They do where others of the encounter are in, or may be: by a request that was made without them.
+    """
+    befores = [tried.get(item.name) for item in items if item.missing is None]
+    unsure = any(before is None or before.apart for before in befores)
+    return unsure or any(line.result in _IN for line in lines.values())
+
+
+def _doubtful(one: _Loaded, new: bool) -> bool:
+    """Tell whether a run that was killed may have enrolled a print by another request than is made now.
+
+    So it may where others fail that did not before (`new`), and where this one did, unread.
+    """
+    before = one.before
+    return new if before is None else not (before.apart or before.line.sha256)
 
 
 def _settle_missing(
@@ -442,6 +441,7 @@ def _assessed(one: _Loaded, found: Assessment, result: Result, subject: str, enc
         encounter_id=encounter,
         quality=found.quality,
         minutiae=found.minutiae,
+        **nfiq2_of(one.item, found.nfiq2, found.nfiq2_version),
     )
 
 

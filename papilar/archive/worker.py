@@ -23,7 +23,7 @@ from matcher.codecs import decode
 from matcher.cylinders import prepare
 from matcher.errors import InvalidInput
 from papilar.errors import WorkerDied
-from papilar.prints import read_prints
+from papilar.prints import read_print
 from papilar.requests import PrintInput
 
 MEBIBYTE = 1 << 20
@@ -84,7 +84,9 @@ def _limit_time(seconds: int) -> None:
 
 def _answer(task: Task, megabytes: int) -> Any:
     try:
-        return _check(task.given) if task.work is Work.CHECK else _read(task)
+        if task.work is Work.CHECK:
+            return _check(task.given)
+        return read_print(task.given, keep_image=task.keep_image, gate=task.gate)
     except InvalidInput as error:
         return error
     except Exception as error:  # whatever a decoder throws at a hostile file concerns that file alone
@@ -94,10 +96,6 @@ def _answer(task: Task, megabytes: int) -> Any:
             return Broken(ImageTooLarge(cause, remedy=remedy))
         cause = f"a fault of Papilar while reading it ({type(error).__name__})"
         return Broken(WorkerDied(cause, remedy="keep the file, and report it"))
-
-
-def _read(task: Task) -> Any:
-    return read_prints([task.given], keep_images=task.keep_image, gate=task.gate)[0]
 
 
 def _check(given: PrintInput) -> tuple[str, ...]:

@@ -8,7 +8,6 @@ forked: a fork of a process with threads may hold their locks for ever.
 import queue
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -19,8 +18,8 @@ from typing import Any, Self
 from enroll.gate import QualityGate
 from matcher.errors import InvalidInput
 from papilar.archive.worker import Broken, Task, Work
-from papilar.errors import DeadlinePassed, ImageTooSlow, NodeError, WorkerDied
-from papilar.prints import ReadPrint
+from papilar.errors import ImageTooSlow, NodeError, WorkerDied
+from papilar.prints import ReadPrint, in_turn
 from papilar.requests import PrintInput
 
 SECONDS = 60.0
@@ -108,20 +107,12 @@ class Readers:
             The message names the print's index.
         DeadlinePassed
         """
-        read = []
-        for index, given in enumerate(prints):
-            if deadline is not None and time.monotonic() >= deadline:
-                raise DeadlinePassed(
-                    f"the deadline passed with {index} of {len(prints)} prints read", remedy="allow more time"
-                )
-            try:
-                found = given.found if isinstance(given, PrintRead) else None
-                one = found or self._do(Work.READ, given, keep_image=keep_images, gate=gate)
-            except InvalidInput as error:
-                cause = error.cause.removeprefix("print 0: ")
-                raise type(error)(f"print {index}: {cause}", remedy=error.remedy) from error
-            read.append(one._replace(assessment=one.assessment._replace(ordinal=index)))
-        return read
+
+        def read(given: PrintInput) -> ReadPrint:
+            found = given.found if isinstance(given, PrintRead) else None
+            return found or self._do(Work.READ, given, keep_image=keep_images, gate=gate)
+
+        return in_turn(prints, read, deadline=deadline)
 
     def prepare(self, given: PrintInput) -> tuple[PrintInput, tuple[str, ...]]:
         """Read one print for a node in this process, whose `read` is `read_prints` of these readers.

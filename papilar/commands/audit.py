@@ -4,16 +4,12 @@ Exit codes: 0 done, and nothing found; 1 something was found that should not be.
 """
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich import box
-from rich.markup import escape
-from rich.table import Table
 
 from papilar.audit import check, merkle
 from papilar.audit.entry import subject_mark
@@ -31,7 +27,7 @@ from papilar.audit.report import (
 from papilar.commands.options import JsonFlag
 from papilar.errors import RequestInvalid
 from papilar.files import read_file
-from papilar.show import counted, out, print_json, printable, show_pairs
+from papilar.show import add_row, counted, new_table, out, print_json, show_pairs
 from papilar.store.log import LogStore
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
@@ -59,7 +55,7 @@ def verify(
     if heads and not country:
         raise RequestInvalid("heads of whose log?", remedy="give --country, as SLV")
     kept = [head for path in heads or () for head in _read_heads(path, country)]
-    with _opened(gallery) as store:
+    with closing(LogStore.open(gallery)) as store:
         found = check.verify(store, heads=kept)
     if as_json:
         print_json(to_json(found))
@@ -88,7 +84,7 @@ def report(
 ) -> None:
     """Count and list what happened in a time; or, with --subject, who asked about a person."""
     mark = _mark(subject, key_file) if subject else ""
-    with _opened(gallery) as store:
+    with closing(LogStore.open(gallery)) as store:
         if mark:
             told = report_for_subject(store, mark, with_case=with_case, limit=limit)
             print_json(to_json(told)) if as_json else _show_subject(told)
@@ -107,7 +103,7 @@ def prove(
     as_json: JsonFlag = False,
 ) -> None:
     """Prove that an entry is in the log: its hash, the tree's root, and the path between them (RFC 9162)."""
-    with _opened(gallery) as store:
+    with closing(LogStore.open(gallery)) as store:
         log = AuditLog(store)
         head = log.head()
         proof = log.inclusion_proof(index, head.size)
@@ -128,28 +124,19 @@ def prove(
 @app.command("heads")
 def show_heads(gallery: Gallery, as_json: JsonFlag = False) -> None:
     """Show the signed heads that were kept: of the own log, and of those of other countries."""
-    with _opened(gallery) as store:
+    with closing(LogStore.open(gallery)) as store:
         kept = kept_heads(store)
     if as_json:
         print_json([each.to_json() for each in kept])
         return
-    table = _table("Signed heads", "log", "entries", "signed", "root")
+    table = new_table("Signed heads", "log", "entries", "signed", "root")
     for each in kept:
         head = each.head
-        table.add_row(escape(head.log_id), str(head.size), f"{head.time:%Y-%m-%d %H:%M:%S}", head.root.hex())
+        add_row(table, head.log_id, head.size, f"{head.time:%Y-%m-%d %H:%M:%S}", head.root.hex())
     out.print(table)
 
 
 # ---- what is read
-
-
-@contextmanager
-def _opened(gallery: str) -> Iterator[LogStore]:
-    store = LogStore.open(gallery)
-    try:
-        yield store
-    finally:
-        store.close()
 
 
 def _read_heads(path: Path, country: str) -> list[TreeHead]:
@@ -182,17 +169,6 @@ def _utc(time: datetime | None) -> datetime | None:
 # ---- what is shown
 
 
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD)
-    for column in columns:
-        table.add_column(column, justify="right" if column == "entries" else "left", overflow="fold")
-    return table
-
-
-def _row(table: Table, *values: Any) -> None:
-    table.add_row(*(escape(printable(str(value))) for value in values))
-
-
 def _show_verification(found: check.Verification) -> None:
     facts = {
         "entries": found.size,
@@ -204,9 +180,9 @@ def _show_verification(found: check.Verification) -> None:
     if not found.counts:
         out.print("[green]nothing was changed[/]")
         return
-    table = _table("Findings", "flaw", "from entry", "entries", "what")
+    table = new_table("Findings", "flaw", "from entry", "entries", "what")
     for finding in found.findings:
-        _row(table, finding.flaw, finding.index, finding.entries, finding.what)
+        add_row(table, finding.flaw, finding.index, finding.entries, finding.what)
     out.print(table)
     total = sum(found.counts.values())
     more = f", {len(found.findings)} of them shown" if total > len(found.findings) else ""
@@ -214,17 +190,17 @@ def _show_verification(found: check.Verification) -> None:
 
 
 def _show_authority(found: AuthorityReport) -> None:
-    pairs = _table(counted(found.entries, "act"), "asking", "asked", "side", "act", "outcome", "entries")
+    pairs = new_table(counted(found.entries, "act"), "asking", "asked", "side", "act", "outcome", "entries")
     for pair in found.pairs:
-        _row(pairs, pair.asking, pair.asked, pair.side, pair.act, pair.outcome, pair.entries)
-    officers = _table("Officers", "officer", "act", "entries")
+        add_row(pairs, pair.asking, pair.asked, pair.side, pair.act, pair.outcome, pair.entries)
+    officers = new_table("Officers", "officer", "act", "entries")
     for each in found.officers:
-        _row(officers, each.officer, each.act, each.entries)
-    lines = _table(
+        add_row(officers, each.officer, each.act, each.entries)
+    lines = new_table(
         "Entries", "index", "time", "officer", "act", "outcome", "asking", "asked", "case", "reason"
     )
     for line in found.lines:
-        _row(lines, *_columns(line))
+        add_row(lines, *_columns(line))
     for table in (pairs, officers, lines):
         if table.row_count:
             out.print(table)
@@ -240,12 +216,12 @@ def _columns(line: Line) -> tuple[Any, ...]:
 
 def _show_subject(told: SubjectReport) -> None:
     names = ("index", "time", "act", "asking", "asked", "purpose", "legal basis", "outcome", "case")
-    table = _table(f"asked about, or told of: {counted(told.entries, 'time')}", *names)
+    table = new_table(f"asked about, or told of: {counted(told.entries, 'time')}", *names)
     for line in told.lines:
         case = "withheld" if line.case_reference is None else line.case_reference
         time = f"{line.time:%Y-%m-%d %H:%M:%S}"
         countries = line.asking, line.asked
-        _row(
+        add_row(
             table, line.index, time, line.act, *countries, line.purpose, line.legal_basis, line.outcome, case
         )
     out.print(table)

@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich import box
 from rich.markup import escape
-from rich.table import Table
 
 from papilar.api.peer.v1 import types_pb2
 from papilar.commands.options import JsonFlag
@@ -24,7 +22,7 @@ from papilar.conformance.prints import read_probe
 from papilar.conformance.verdict import Case, Group, Result, Verdict, judge
 from papilar.errors import NodeUnreachable, RequestInvalid
 from papilar.files import read_file
-from papilar.show import counted, err, out, print_json, printable
+from papilar.show import counted, err, new_table, out, print_json, printable
 
 PASSED, FAILED, SOME_NOT_RUN = 0, 1, 3
 
@@ -129,9 +127,7 @@ def _count(verdicts: Iterable[Verdict], result: Result) -> int:
 
 
 def _show(verdicts: Sequence[Verdict], searches: int) -> None:
-    table = Table(box=box.SIMPLE_HEAD)
-    for column in ("case", "result", "clause", "what"):
-        table.add_column(column, overflow="fold")
+    table = new_table("", "case", "result", "clause", "what")
     for before, one in zip([None, *verdicts], verdicts, strict=False):
         if before is not None and before.case.group is not one.case.group:
             table.add_section()

@@ -6,9 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich import box
-from rich.markup import escape
-from rich.table import Table
 
 from papilar.api.v1 import duplicates_pb2 as api
 from papilar.api.v1 import types_pb2
@@ -19,7 +16,7 @@ from papilar.duplicates_client import DuplicatesClient
 from papilar.duplicates_server import to_case
 from papilar.errors import RequestInvalid
 from papilar.node import Node
-from papilar.show import counted, err, message_dict, out, print_json, printable
+from papilar.show import add_row, counted, err, message_dict, new_table, out, print_json
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 
@@ -158,11 +155,9 @@ def _show(cases: Iterable[api.DuplicateCase], *, as_json: bool, what: str) -> No
     if as_json:
         print_json([message_dict(case) for case in cases])
         return
-    table = Table(title=counted(len(cases), what), title_justify="left", box=box.SIMPLE_HEAD)
-    for column in _COLUMNS:
-        table.add_column(column, overflow="fold")
+    table = new_table(counted(len(cases), what), *_COLUMNS)
     for case in cases:
-        table.add_row(*(escape(printable(text)) for text in _row(case)))
+        add_row(table, *_row(case))
     out.print(table)
 
 

@@ -25,6 +25,7 @@ from rich.text import Text
 from enroll.gate import QualityGate
 from matcher.errors import PapilarError
 from papilar import translate
+from papilar.archive.extent import Extent
 from papilar.archive.item import Item, Line, Result
 from papilar.archive.journal import Journal
 from papilar.archive.progress import Progress, in_words
@@ -176,6 +177,14 @@ class Record:
         return Signer.load(self.sign_cert, self.sign_key)
 
 
+class _Source(NamedTuple):
+    """What is enrolled: what names it on every run, its items, how much there is."""
+
+    name: str
+    items: Iterable[Item]
+    extent: Extent
+
+
 class _Goal(NamedTuple):
     """A gallery or node, ready to take prints."""
 
@@ -204,7 +213,7 @@ def enroll(
     if (target.gallery is None) == (target.node is None):
         raise RequestInvalid("no target, or two", remedy="give --gallery DIR or --node HOST:PORT")
     signer = record.signer
-    source, items = _source(archive, course, target)  # a wrong path must not leave an empty gallery behind
+    source = _source(archive, course, target)  # a wrong path must not leave an empty gallery behind
     with ExitStack() as stack:
         goal = _goal(stack, target, course, quality.gate, connection)
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="papilar-"))
@@ -216,9 +225,9 @@ def enroll(
             **asdict(quality),
         }
         writer = ReceiptWriter(
-            receipt, source=source, target=goal.label, begun=now(), options=told, signer=signer
+            receipt, source=source.name, target=goal.label, begun=now(), options=told, signer=signer
         )
-        stopped = _run(source, items, goal, course, f"{quality.gate}", stack.enter_context(writer))
+        stopped = _run(source, goal, course, f"{quality.gate}", stack.enter_context(writer))
         results = {Result(name) for name in writer.counts}
         _show(receipt, writer, as_json=as_json)
     if isinstance(stopped, PapilarError):
@@ -284,22 +293,19 @@ def _signer_of(found: Verified, trust: Path | None, at: datetime) -> str:
 # ---- what goes where
 
 
-def _source(archive: str, course: Course, target: Target) -> tuple[str, Iterable[Item]]:
-    """Return what names the source on every run, and its items."""
+def _source(archive: str, course: Course, target: Target) -> _Source:
     folder = course.retry_quarantine
     if bool(archive) == (folder is not None):
         raise RequestInvalid("nothing to enrol, or two", remedy="give ARCHIVE or --retry-quarantine DIR")
     if folder is not None:
-        return f"quarantine {folder.resolve()}", quarantined(folder)
-    whole = [
-        place if "://" in place else str(Path(place).resolve())
-        for place in (archive, course.manifest)
-        if place
-    ]
+        return _Source(f"quarantine {folder.resolve()}", quarantined(folder), Extent(None, "quarantine"))
+    places = [place for place in (archive, course.manifest) if place]
+    whole = [place if "://" in place else str(Path(place).resolve()) for place in places]
     found = open_source(
         archive, manifest=course.manifest, gallery=target.gallery, sheet=course.sheet, ppi=course.ppi
     )
-    return " by ".join(whole), found
+    counted = None if "://" in places[-1] else Path(places[-1])
+    return _Source(" by ".join(whole), found, Extent(counted, found.kind))
 
 
 def _goal(
@@ -360,20 +366,22 @@ def _at_node(client: NodeClient) -> EnrollCall:
 
 
 def _run(
-    source: str, items: Iterable[Item], goal: _Goal, course: Course, gate: str, writer: ReceiptWriter
+    source: _Source, goal: _Goal, course: Course, gate: str, writer: ReceiptWriter
 ) -> PapilarError | bool:
     """Enrol, write the receipt, and return what stopped the run: an error, True for a signal, or False."""
     quarantine = None if course.quarantine is None else Quarantine(course.quarantine)
     retried = None if course.retry_quarantine is None else Quarantine(course.retry_quarantine)
     options = RunOptions(course.ppi, course.check_duplicates, goal.workers + 2, quarantine or retried)
     bearing = f"{options.bearing} {gate}"
-    journal = Journal(goal.journal, source, options=bearing, in_gallery=goal.in_gallery)
+    journal = Journal(goal.journal, source.name, options=bearing, in_gallery=goal.in_gallery)
+    progress = Progress(lambda: source.extent.files)
     with _stopping() as stop:
+        items = progress.drawn(source.items)
         lines = run_archive(
             items, goal.call, prepare=goal.prepare, journal=journal, options=options, stop=stop
         )
         try:
-            for line in _watched(lines):
+            for line in _watched(lines, progress):
                 writer.add(line)
                 if retried is not None and line.result in _HERE:
                     retried.release(line)
@@ -410,14 +418,9 @@ def _restore(handlers: Mapping[signal.Signals, Any]) -> None:
         signal.signal(number, handler)
 
 
-def _watched(lines: Iterator[Line]) -> Iterator[Line]:
+def _watched(lines: Iterator[Line], progress: Progress) -> Iterator[Line]:
     """Show how far the run is: on a terminal always, else once a minute."""
-    progress = Progress()
     if err.is_terminal:
-
-        def shown() -> Text:
-            return Text(str(progress))
-
         with Live(
             console=err, transient=True, refresh_per_second=2, get_renderable=lambda: Text(f"{progress}")
         ):

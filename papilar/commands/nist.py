@@ -13,16 +13,14 @@ from types import MappingProxyType
 from typing import Annotated, Any
 
 import typer
-from rich import box
 from rich.markup import escape
-from rich.table import Table
 
 from enroll import nist
 from enroll.image import encode_png
 from matcher.errors import InvalidInput
 from papilar.commands.options import JsonFlag
 from papilar.files import read_file, write_file
-from papilar.show import counted, out, print_json, printable
+from papilar.show import add_row, counted, new_table, out, print_json, printable
 
 NOT_GOOD = 3
 _STANDARD = "ansi-nist"
@@ -146,9 +144,7 @@ def _describes_record(kind: int, number: int) -> bool:
 
 
 def _show_records(records: list[dict[str, Any]]) -> None:
-    table = Table(title="Records", title_justify="left", box=box.SIMPLE_HEAD)
-    for column in ("record", "field", "name", "value"):
-        table.add_column(column, overflow="fold")
+    table = new_table("Records", "record", "field", "name", "value")
     for record in records:
         for field in record["fields"]:
             value = field["value"] if len(field["value"]) <= _LONGEST else field["value"][:_LONGEST] + "..."
@@ -205,11 +201,9 @@ def _show_rows(title: str, rows: list[dict[str, Any]]) -> None:
     ]
     if not columns:
         return
-    table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD)
-    for column in columns:
-        table.add_column(column, overflow="fold")
+    table = new_table(title, *columns)
     for row in rows:
-        table.add_row(*(escape(printable(_cell(row.get(column)))) for column in columns))
+        add_row(table, *(_cell(row.get(column)) for column in columns))
     out.print(table)
 
 

@@ -10,9 +10,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich import box
-from rich.markup import escape
-from rich.table import Table
 
 from papilar.audit.entry import moment
 from papilar.audit.log import AuditLog
@@ -20,7 +17,7 @@ from papilar.commands.options import JsonFlag
 from papilar.config import load_config
 from papilar.errors import ConfigInvalid
 from papilar.exchange import approvals
-from papilar.show import out, print_json
+from papilar.show import add_row, new_table, out, print_json
 from papilar.store.exchange import Approval, ExchangeStore
 from papilar.store.log import LogStore
 
@@ -42,11 +39,10 @@ def pending(
     if as_json:
         print_json({"waiting": waiting})
         return
-    table = Table("request", "country", "asked", "purpose", "files", "case", box=box.SIMPLE_HEAD)
+    table = new_table("", "request", "country", "asked", "purpose", "files", "case")
     for one in waiting:
         files = " ".join(one["waiting"])
-        cells = (one["request_id"], one["peer"], one["asked"], one["purpose"], files, one["case"])
-        table.add_row(*map(escape, cells))
+        add_row(table, one["request_id"], one["peer"], one["asked"], one["purpose"], files, one["case"])
     out.print(table if waiting else "nothing waits")
 
 

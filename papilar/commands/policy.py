@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich import box
 from rich.markup import escape
-from rich.table import Table
 
 from papilar.commands.options import JsonFlag
 from papilar.errors import LawInvalid, LawRefused, RequestInvalid
@@ -27,7 +25,7 @@ from papilar.policy import (
 )
 from papilar.policy.rules import Rule
 from papilar.policy.terms import EVERY_PEER, read_toml
-from papilar.show import counted, out, print_json, printable, show_pairs
+from papilar.show import counted, new_table, out, print_json, printable, show_pairs
 from papilar.signing import Signer
 from papilar.trust import Trust
 
@@ -87,7 +85,7 @@ def explain(
         return
     _show_decision(decision)
     if others:
-        table = _table("one change that would be answered with more", "field", "instead", "verdict", "by")
+        table = new_table("one change that would be answered with more", "field", "instead", "verdict", "by")
         for c in others:
             table.add_row(c.field, c.value, c.decision.verdict, ", ".join(c.decision.rules))
         out.print(table)
@@ -105,11 +103,11 @@ def show(law: LawArgument, as_json: JsonFlag = False) -> None:
         print_json(_about(found) | {"rules": rules, "quotas": quotas})
         return
     show_pairs(found.terms.title, _about(found))
-    table = _table("rules; whatever none permits is refused", "rule", "effect", "reads")
+    table = new_table("rules; whatever none permits is refused", "rule", "effect", "reads")
     for rule in rules:
         table.add_row(rule["id"], rule["effect"], escape(rule["reads"]))
     out.print(table)
-    table = _table("searches a day / most candidates", "search", *quotas)
+    table = new_table("searches a day / most candidates", "search", *quotas)
     for kind in SearchType:
         table.add_row(kind, *(f"{q[kind]['per_day']} / {q[kind]['candidates']}" for q in quotas.values()))
     out.print(table)
@@ -205,7 +203,7 @@ def _decision_dict(decision: Decision) -> dict[str, Any]:
 
 def _show_decision(decision: Decision) -> None:
     out.print(f"{_coloured(decision.verdict)} {decision.code}, by law {decision.version}", highlight=False)
-    table = _table("", "file", "verdict", "code", "rule", "line", "reads")
+    table = new_table("", "file", "verdict", "code", "rule", "line", "reads")
     for file, verdict, code, rules in decision.rulings:
         head = file or "(the node)", _coloured(verdict), code
         if not rules:
@@ -237,7 +235,7 @@ def _trial_dict(path: Path, trial: Trial) -> dict[str, Any]:
 
 
 def _show_trial(path: Path, trial: Trial) -> None:
-    table = _table(printable(str(path)), "", "example", "verdict", "code", "rules")
+    table = new_table(printable(str(path)), "", "example", "verdict", "code", "rules")
     for outcome in trial.outcomes:
         mark = "[red]fail[/]" if outcome.wrong else "[green]pass[/]"
         said = outcome.decision
@@ -253,13 +251,6 @@ def _show_trial(path: Path, trial: Trial) -> None:
     failed = sum(bool(outcome.wrong) for outcome in trial.outcomes)
     untested = counted(len(trial.untested), "untested rule")
     out.print(f"{counted(len(trial.outcomes), 'example')}, {failed} failed, {untested}", highlight=False)
-
-
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=escape(title) or None, title_justify="left", box=box.SIMPLE_HEAD)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
 
 
 def _coloured(verdict: str) -> str:

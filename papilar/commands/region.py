@@ -13,9 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich import box
 from rich.markup import escape
-from rich.table import Table
 
 from papilar import pki, translate
 from papilar.api.peer.v1 import peer_pb2
@@ -38,7 +36,7 @@ from papilar.identity import Identity
 from papilar.policy import File, LegalBasis, OffenceClass, Purpose, SearchType
 from papilar.region_client import RegionClient
 from papilar.requests import PrintInput
-from papilar.show import counted, message_dict, out, print_json, printable
+from papilar.show import counted, message_dict, new_table, out, print_json, printable
 from papilar.signing import Signer
 from papilar.users import Mandate
 
@@ -233,7 +231,7 @@ def list_peers(
         print_json([message_dict(one) for one in found])
         return
     columns = ("log entries", "signed", "law", "calibration", "extractor", "answers in s", "types")
-    table = _table("Peers", "country", "state", *columns)
+    table = new_table("Peers", "country", "state", *columns)
     for one in found:
         signed = f"{one.log_time.ToDatetime():%Y-%m-%d %H:%M:%S}" if one.HasField("log_time") else ""
         state = "does not answer" if one.resting else ""
@@ -328,7 +326,7 @@ def _show_one(one: region_pb2.IdentifyRegionResponse) -> None:
 def _show_candidates(candidates: Sequence[region_pb2.RegionCandidate]) -> None:
     if not candidates:
         return
-    table = _table("Candidates", "rank", "country", "log10 LR", "band", "reference")
+    table = new_table("Candidates", "rank", "country", "log10 LR", "band", "reference")
     for rank, one in enumerate(candidates, 1):
         score = f"{one.score:.1f}" + ("" if one.comparable else " *")
         band = types_pb2.Band.Name(one.band).removeprefix("BAND_").lower()
@@ -351,10 +349,3 @@ def _save(folder: Path | None, candidates: Iterable[region_pb2.RegionCandidate])
         for place, each in enumerate(one.prints, 1):
             if folder is not None and each.image:
                 write_file(folder / f"{rank}-{one.country}-{place}.png", each.image)
-
-
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table

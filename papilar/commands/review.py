@@ -3,18 +3,14 @@
 `papilar review watch` is to run every hour or so. Exit codes: 0 done; 1 there is something new to look at.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
-from rich import box
-from rich.markup import escape
-from rich.table import Table
 
 from papilar.commands.options import JsonFlag
-from papilar.show import counted, out, print_json, printable, show_pairs
+from papilar.show import add_row, counted, new_table, out, print_json, printable, show_pairs
 from papilar.store.review import Closing, Review, ReviewStore
 from papilar.watch import Thresholds, findings
 
@@ -34,7 +30,7 @@ def watch(gallery: Gallery, as_json: JsonFlag = False) -> None:
     """Look through the calls of the last weeks, queue what is found, and forget older calls."""
     thresholds = Thresholds()
     since = datetime.now(UTC) - thresholds.window
-    with _opened(gallery) as store:
+    with closing(ReviewStore.open(gallery)) as store:
         calls = store.calls(since)
         new = store.keep(findings(calls, thresholds=thresholds))
         forgotten = store.forget(since)
@@ -50,24 +46,22 @@ def list_findings(
     as_json: JsonFlag = False,
 ) -> None:
     """List the findings that are open."""
-    with _opened(gallery) as store:
+    with closing(ReviewStore.open(gallery)) as store:
         found = store.reviews(closed=closed)
     if as_json:
         print_json([_dict(review) for review in found])
         return
-    table = Table(title=counted(len(found), "finding"), title_justify="left", box=box.SIMPLE_HEAD)
-    for name in ("number", "kind", "officer", "since", "until", "count", "why", "state"):
-        table.add_column(name, overflow="fold")
-    for review in found:
-        values = _dict(review)
-        table.add_row(*(escape(str(values[str(column.header)])) for column in table.columns))
+    columns = ("number", "kind", "officer", "since", "until", "count", "why", "state")
+    table = new_table(counted(len(found), "finding"), *columns)
+    for values in map(_dict, found):
+        add_row(table, *(values[column] for column in columns))
     out.print(table)
 
 
 @app.command()
 def show(gallery: Gallery, number: Number, as_json: JsonFlag = False) -> None:
     """Show a finding, and who closed it."""
-    with _opened(gallery) as store:
+    with closing(ReviewStore.open(gallery)) as store:
         _show(store.review(number), as_json=as_json)
 
 
@@ -80,17 +74,8 @@ def close(
     as_json: JsonFlag = False,
 ) -> None:
     """Close a finding that was looked into."""
-    with _opened(gallery) as store:
+    with closing(ReviewStore.open(gallery)) as store:
         _show(store.close_review(number, Closing(by, datetime.now(UTC), note)), as_json=as_json)
-
-
-@contextmanager
-def _opened(gallery: str) -> Iterator[ReviewStore]:
-    store = ReviewStore.open(gallery)
-    try:
-        yield store
-    finally:
-        store.close()
 
 
 def _show(review: Review, *, as_json: bool) -> None:

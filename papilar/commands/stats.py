@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich import box
-from rich.table import Table
 
 from papilar.api.peer.v1 import peer_pb2, types_pb2
 from papilar.audit.entry import Entry
@@ -23,7 +21,7 @@ from papilar.exchange.statistics import Difference, compare, entries_of, stated_
 from papilar.files import write_file
 from papilar.picture.statistics import statistics_page
 from papilar.region_client import RegionClient
-from papilar.show import out, print_json
+from papilar.show import new_table, out, print_json
 from papilar.statistics import (
     Row,
     confirmation_rate,
@@ -102,9 +100,8 @@ def _show_differences(found: Sequence[Difference], peer: str, month: str, *, as_
     elif not found:
         out.print(f"{peer} has signed the same of {month} as our log says", highlight=False)
     else:
-        table = Table(title=f"Differences with {peer} in {month}", title_justify="left", box=box.SIMPLE_HEAD)
-        for name in ("asking", "asked", "type", "counter", "our log", "theirs"):
-            table.add_column(name)
+        columns = ("asking", "asked", "type", "counter", "our log", "theirs")
+        table = new_table(f"Differences with {peer} in {month}", *columns)
         for one in found:
             theirs = "withheld" if one.theirs is None else str(one.theirs)
             kind = one.search_type or "unknown"
@@ -133,11 +130,9 @@ def _show(rows: Sequence[Row], country: str, month: str) -> None:
     if not rows:
         out.print(f"nothing was asked in {month}")
         return
-    table = Table(title=f"Exchange of {country} in {month}", title_justify="left", box=box.SIMPLE_HEAD)
-    for name in ("asking", "asked", "type"):
-        table.add_column(name)
-    for name in (*_COLUMNS, "median s"):
-        table.add_column(name.replace("_", " "), justify="right")
+    numbers = [name.replace("_", " ") for name in (*_COLUMNS, "median s")]
+    title = f"Exchange of {country} in {month}"
+    table = new_table(title, "asking", "asked", "type", *numbers, numbers=numbers)
     for row in rows:
         counts = ["—" if (number := getattr(row, name)) is None else str(number) for name in _COLUMNS]
         seconds = "—" if row.median_seconds is None else f"{row.median_seconds:.1f}"

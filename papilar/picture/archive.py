@@ -1,7 +1,7 @@
 """A page about an archive's enrolment: outcomes, quality, pace, and what kept prints out, from receipts.
 
-One HTML file that needs nothing else, like that of the exchange. It is made of counts alone: no line of a
-receipt, no name of a file or of a person is on it, so it stays as small for ten million prints as for ten.
+It is made of counts alone: no line of a receipt, no name of a file or of a person is on it, so it stays as
+small for ten million prints as for ten.
 """
 
 from collections import Counter
@@ -18,7 +18,7 @@ from matcher.template import Finger
 from papilar.archive.item import Line, Result
 from papilar.archive.receipt import Mark
 from papilar.archive.sources.flaws import REMEDIES
-from papilar.picture.statistics import STYLE
+from papilar.picture.page import page, pair, section, table, wide
 from papilar.picture.svg import WIDTH, Interval, element, intervals
 from papilar.sequence import REASONS
 from papilar.store.values import MissingReason
@@ -50,6 +50,11 @@ _ADVICE: Mapping[str, str] = {
     **{str(reason): "nothing: the source says so" for reason in MissingReason},
 }
 """What to do about reasons that no other table has."""
+
+_UNSCORED: Mapping[str, str] = {
+    "NO_IMAGE": "without an image",
+    "NOT_COMPUTED": "not computed",
+}
 
 
 class Spread(NamedTuple):
@@ -84,6 +89,12 @@ class Tally:
     results : mapping of Result to int
     by_finger, by_category : mapping to mapping
         Prints of each quality, 0 to 100, by finger and by what they are held for.
+    by_nfiq2 : mapping to mapping
+        The same of NFIQ 2, by finger.
+    nfiq2_notes : mapping of str to int
+        Prints by the version that scored them, or by the reason why none did.
+    retentions : mapping of str to int
+        Prints that are in by the year until which they may be held; empty for those of which none is said.
     reasons : mapping of str to (int, int)
         Prints that a reason was told of, and how many of them are not in.
     remedies : mapping of str to str
@@ -99,6 +110,9 @@ class Tally:
     results: Mapping[Result, int]
     by_finger: Mapping[Finger, Mapping[int, int]]
     by_category: Mapping[str, Mapping[int, int]]
+    by_nfiq2: Mapping[Finger, Mapping[int, int]]
+    nfiq2_notes: Mapping[str, int]
+    retentions: Mapping[str, int]
     reasons: Mapping[str, tuple[int, int]]
     remedies: Mapping[str, str]
     spells: Sequence[Spell]
@@ -131,6 +145,8 @@ def tally(
     results, told, out = Counter[Result](), Counter[str](), Counter[str]()
     fingers: dict[Finger, Counter[int]] = {}
     categories: dict[str, Counter[int]] = {}
+    scores: dict[Finger, Counter[int]] = {}
+    notes, years = Counter[str](), Counter[str]()
     remedies: dict[str, str] = {}
     for line in lines:
         results[line.result] += 1
@@ -140,6 +156,12 @@ def tally(
             out[known] += line.result not in _IN
             if line.result is Result.FAILED and known is reason:
                 remedies.setdefault(reason, line.message.rpartition("; ")[2])  # of errors, what is said last
+        if line.result in _IN:
+            years[line.retention[:4]] += 1
+        if line.nfiq2 is not None:
+            scores.setdefault(Finger(line.finger), Counter())[line.nfiq2] += 1
+        if note := line.nfiq2_version or line.nfiq2_reason:
+            notes[note if note in notes or len(notes) < _MOST_WORDS else _OTHER] += 1
         if line.quality is not None:
             fingers.setdefault(Finger(line.finger), Counter())[line.quality] += 1
             many = line.category not in categories and len(categories) >= _MOST_WORDS
@@ -153,6 +175,9 @@ def tally(
         results,
         fingers,
         categories,
+        scores,
+        notes,
+        years,
         {reason: (count, out[reason]) for reason, count in told.items()},
         remedies,
         _spells([Mark(begun, {}), *marks, Mark(ended, results)]),
@@ -199,22 +224,16 @@ def archive_page(tallies: Sequence[Tally]) -> str:
     runs = sorted(tallies, key=lambda each: each.begun)
     last = list({each.source: each for each in runs}.values())
     title = "Enrolment of " + ", ".join(each.source for each in last[:3]) + (" …" if last[3:] else "")
-    body = [
-        element("h1", escape(title)),
+    return page(
+        title,
         _preface(runs),
         _outcomes(last),
         _qualities(last),
+        _nfiq2(last),
+        _retentions(last),
         _pace(runs),
         _reasons(last),
-    ]
-    policy = "default-src 'none'; style-src 'unsafe-inline'"
-    head = (
-        '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-        f"{element('title', escape(title))}{element('style', STYLE)}"
     )
-    page = element("html", element("head", head), element("body", *body), lang="en")
-    return f"<!doctype html>\n{page}\n"
 
 
 # ---- sections
@@ -238,12 +257,12 @@ def _outcomes(last: Sequence[Tally]) -> str:
         title="Share of the prints by outcome",
     )
     lines = [[_word(r), f"{results[r]:,}", _share(share), _RESULTS[r]] for r, share in shares.items()]
-    table = _table(["outcome", "prints", "share", ""], [*lines, ["all", f"{whole:,}", "", ""]], words=(0, 3))
+    numbers = table(["outcome", "prints", "share", ""], [*lines, ["all", f"{whole:,}", "", ""]], words=(0, 3))
     inside = sum(results[result] for result in _IN)
     words = f"{_share(inside / whole)} of {whole:,} prints are in." if whole else "The sources held nothing."
     stopped = [each.source for each in last if not each.complete]
     words += f" Not gone through yet: {', '.join(stopped)}." if stopped else ""
-    return _section("What became of the prints", words, _pair(plot, table))
+    return section("What became of the prints", escape(words), pair(plot, numbers))
 
 
 def _qualities(last: Sequence[Tally]) -> str:
@@ -261,20 +280,48 @@ def _qualities(last: Sequence[Tally]) -> str:
         "Quality from 0 to 100 of the prints that were judged, rejected ones included. The mark is the "
         "median; eight of ten prints lie within the bar."
     )
-    parts = [_spreads("By finger", by_finger), _spreads("By source", by_source)]
-    parts += [_spreads("By category", by_category)] if set(categories) != {"(none)"} else []
-    return _section("Quality", words, "".join(parts))
+    parts = [_spreads("Quality by finger", by_finger), _spreads("Quality by source", by_source)]
+    parts += [_spreads("Quality by category", by_category)] if set(categories) != {"(none)"} else []
+    return section("Quality", words, "".join(parts))
+
+
+def _nfiq2(last: Sequence[Tally]) -> str:
+    fingers: dict[Finger, Counter[int]] = {}
+    notes = Counter[str]()
+    for each in last:
+        notes.update(dict(each.nfiq2_notes))
+        for finger, counts in each.by_nfiq2.items():
+            fingers.setdefault(finger, Counter()).update(dict(counts))
+    if not notes:
+        return ""
+    told = [f"{count:,} {_UNSCORED.get(note, f'by {note}')}" for note, count in notes.most_common()]
+    words = f"From 0 to 100, ISO/IEC 29794-4. Prints: {', '.join(told)}."
+    spreads = {_word(finger.name): spread(fingers[finger]) for finger in Finger if finger in fingers}
+    return section("NFIQ 2", escape(words), _spreads("NFIQ 2 by finger", spreads) if spreads else "")
+
+
+def _retentions(last: Sequence[Tally]) -> str:
+    years = sum((Counter(dict(each.retentions)) for each in last), Counter[str]())
+    if not any(years):
+        return ""
+    whole = years.total()
+    told = [(year or "(none)", years[year]) for year in sorted(years, key=lambda year: (not year, year))]
+    bars = [Interval(name, count / whole, 0, count / whole) for name, count in told]
+    lines = [[name, f"{count:,}", _share(count / whole)] for name, count in told]
+    words = "The year in which the time ends that the prints that are in may be held, as the source says."
+    plot = intervals(bars, title="Share of the prints by the year until which they may be held")
+    return section("Retention", words, pair(plot, table(["year", "prints", "share"], lines)))
 
 
 def _spreads(title: str, rows: Mapping[str, Spread]) -> str:
     drawn = [(name, each.low, each.median, each.high) for name, each in rows.items()]
-    plot = _spans(drawn, [(value, str(value)) for value in (0, 25, 50, 75, 100)], title=f"Quality, {title}")
+    plot = _spans(drawn, [(value, str(value)) for value in (0, 25, 50, 75, 100)], title=title)
     lines = [
         [name, f"{each.prints:,}", str(each.low), str(each.median), str(each.high)]
         for name, each in rows.items()
     ]
-    table = _table(["", "prints", "10 %", "median", "90 %"], lines)
-    return _pair(element("h3", escape(title)) + plot, table)
+    numbers = table(["", "prints", "10 %", "median", "90 %"], lines)
+    return pair(element("h3", escape(title)) + plot, numbers)
 
 
 def _pace(runs: Sequence[Tally]) -> str:
@@ -294,9 +341,9 @@ def _pace(runs: Sequence[Tally]) -> str:
         ]
         for each in runs
     ]
-    table = _table(["begun, UTC", "source", "took", "new", "an\xa0hour", ""], lines, words=(1, 5))
+    numbers = table(["begun, UTC", "source", "took", "new", "an\xa0hour", ""], lines, words=(1, 5))
     words = "Prints newly enrolled an hour, run by run; what was in before costs next to nothing."
-    return _section("Pace", words, _pair(plot, table) + _curves(runs))
+    return section("Pace", words, pair(plot, numbers) + _curves(runs))
 
 
 def _curves(runs: Sequence[Tally]) -> str:
@@ -308,7 +355,7 @@ def _curves(runs: Sequence[Tally]) -> str:
         for each in shown
     ]
     words = element("p", "Prints newly enrolled a minute while a run went, all on one axis.", class_="soft")
-    pairs = [_pair(*(*drawn[i : i + 2], "")[:2]) for i in range(0, len(drawn), 2)]
+    pairs = [pair(*(*drawn[i : i + 2], "")[:2]) for i in range(0, len(drawn), 2)]
     return words + "".join(pairs) if drawn else ""
 
 
@@ -353,9 +400,9 @@ def _reasons(last: Sequence[Tally]) -> str:
     advice = {reason: text for each in last for reason, text in each.remedies.items()} | known
     order = sorted(told, key=lambda reason: (-out[reason], -told[reason], reason))
     lines = [[r, f"{out[r]:,}", f"{told[r]:,}", advice.get(r, "see docs/enrolment.md")] for r in order]
-    table = _table(["reason", "not in", "told of", "what to do"], lines, words=(3,))
+    numbers = table(["reason", "not in", "told of", "what to do"], lines, words=(3,))
     words = "A print may have several reasons. Those of prints that are in are hints."
-    return _section("Reasons", words, element("div", table, class_="wide"))
+    return section("Reasons", words, wide(numbers))
 
 
 # ---- parts
@@ -387,26 +434,6 @@ def _spans(
         ]
     box = f"0 0 {WIDTH:g} {foot + _FOOT:g}"
     return element("svg", element("title", escape(title)), *drawn, viewBox=box, role="img", class_="plot")
-
-
-def _section(title: str, words: str, content: str) -> str:
-    return element(
-        "section", element("h2", escape(title)), element("p", escape(words), class_="soft"), content
-    )
-
-
-def _pair(plot: str, table: str) -> str:
-    return element("div", element("div", plot), element("div", table, class_="wide"), class_="pair")
-
-
-def _table(heads: Sequence[str], lines: Iterable[Sequence[str]], *, words: Iterable[int] = ()) -> str:
-    of = dict.fromkeys(words, ' class="word"')
-
-    def line(tag: str, cells: Sequence[str]) -> str:
-        return element("tr", *(f"<{tag}{of.get(i, '')}>{escape(c)}</{tag}>" for i, c in enumerate(cells)))
-
-    body = element("tbody", *(line("td", cells) for cells in lines))
-    return element("table", element("thead", line("th", heads)), body)
 
 
 def _word(name: str) -> str:

@@ -1,13 +1,13 @@
 """A page about the exchange of one country: plots, and beside each the numbers that it is drawn from.
 
-One HTML file that needs nothing else: no script, no font, no picture from elsewhere. It reads on a screen,
-light or dark, and on paper. It shows the rows that it is given, so what may not leave is suppressed before.
+It shows the rows that it is given, so what may not leave is suppressed before.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from math import log10, sqrt
 
+from papilar.picture.page import page, pair, section, table, wide
 from papilar.picture.svg import Interval, Point, element, intervals, mark_for_key, over_months, strips
 from papilar.statistics import LEAST, Bounds, Row, confirmation_rate, reciprocity
 
@@ -32,37 +32,6 @@ _COUNTS: Mapping[str, str] = {
     "inconclusive": "inconclusive",
 }
 
-STYLE = """
-:root { color-scheme: light dark; --paper: #fff; --ink: #1b1f24; --soft: #5d6670; --rule: #d5dae0;
-  --band: #eef1f4; --first: #1c5d99; --second: #b3541e; }
-@media (prefers-color-scheme: dark) { :root { --paper: #14181d; --ink: #e6e9ec; --soft: #9aa4af;
-  --rule: #343c45; --band: #1f252c; --first: #7db8ee; --second: #f0a26b; } }
-@media print { :root { color-scheme: light; --paper: #fff; --ink: #000; --soft: #444; --rule: #bbb;
-  --band: #eee; --first: #1c5d99; --second: #b3541e; } section { break-inside: avoid; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 68rem; padding: 2rem 1.25rem 3rem; background: var(--paper);
-  color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
-h1 { font-size: 1.6rem; margin: 0; line-height: 1.2; } h2 { font-size: 1.1rem; margin: 2.4rem 0 .2rem; }
-h3 { font-size: .95rem; margin: 0 0 .3rem; } p { margin: .3rem 0; max-width: 46rem; }
-.soft, caption { color: var(--soft); }
-.pair { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); gap: .6rem 2rem;
-  margin: 1rem 0 1.6rem; align-items: start; }
-@media (max-width: 44rem) { .pair { grid-template-columns: minmax(0, 1fr); } }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .82rem; font-variant-numeric: tabular-nums; width: 100%; }
-th, td { padding: .16rem .5rem; text-align: right; border-bottom: 1px solid var(--rule); }
-th { font-weight: 600; color: var(--soft); vertical-align: bottom; }
-th:first-child, td:first-child, .word { text-align: left; }
-.plot { width: 100%; height: auto; display: block; } .key { vertical-align: -2px; }
-svg text { font: 11px system-ui, sans-serif; fill: var(--soft); }
-.grid { stroke: var(--rule); stroke-width: 1; } .band { fill: var(--band); }
-.line { fill: none; stroke-width: 1.5; } .bar { stroke: var(--first); stroke-width: 2.5; opacity: .55; }
-.line.s0 { stroke: var(--first); } .line.s1 { stroke: var(--second); }
-.mark { stroke-width: 1.5; } .s0.mark { fill: var(--first); stroke: var(--first); }
-.s1.mark { fill: var(--second); stroke: var(--second); } .mark.open { fill: var(--paper); }
-.past { fill: var(--soft); opacity: .55; }
-"""
-
 
 def statistics_page(rows: Sequence[Row], country: str, months: Sequence[str], *, suppressed: bool) -> str:
     """Draw the page.
@@ -86,23 +55,15 @@ def statistics_page(rows: Sequence[Row], country: str, months: Sequence[str], *,
     ours = [row for row in rows if country in (row.asking, row.asked) and row.month in months]
     peers = sorted({row.asking if row.asked == country else row.asked for row in ours})
     title = f"Exchange of {country}, {months[0]} to {months[-1]}"
-    body = [
-        element("h1", escape(title)),
+    return page(
+        title,
         _preface(suppressed),
         _searches(ours, country, peers, months),
         _reciprocity(ours, peers),
         _confirmation(ours, country, peers),
         _times(ours, months),
         _last_month([row for row in ours if row.month == months[-1]], months[-1]),
-    ]
-    policy = "default-src 'none'; style-src 'unsafe-inline'"
-    head = (
-        '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-        f"{element('title', escape(title))}{element('style', STYLE)}"
     )
-    page = element("html", element("head", head), element("body", *body), lang="en")
-    return f"<!doctype html>\n{page}\n"
 
 
 # ---- sections
@@ -133,7 +94,7 @@ def _searches(rows: Sequence[Row], country: str, peers: Sequence[str], months: S
         f"the band is where 1 to {LEAST - 1} would be."
     )
     parts = [_of_peer(country, peer, both, months, most) for peer, both in chosen.items()]
-    return _section("Searches", words, "".join(parts))
+    return section("Searches", words, "".join(parts))
 
 
 def _of_peer(
@@ -142,8 +103,8 @@ def _of_peer(
     title = f"Searches between {country} and {peer} by month"
     plot = over_months(months, both, most=most, small=LEAST, title=title)
     heads = ["month", *(f"{asking} asked {asked}" for asking, asked in _pairs(country, peer))]
-    table = _table(heads, [[m, *(_sum(p[i]) for p in both)] for i, m in enumerate(months)])
-    return _pair(element("h3", escape(f"{country} and {peer}")) + plot, table)
+    numbers = table(heads, [[m, *(_sum(p[i]) for p in both)] for i, m in enumerate(months)])
+    return pair(element("h3", escape(f"{country} and {peer}")) + plot, numbers)
 
 
 def _reciprocity(rows: Sequence[Row], peers: Sequence[str]) -> str:
@@ -152,12 +113,12 @@ def _reciprocity(rows: Sequence[Row], peers: Sequence[str]) -> str:
     values = [[low, high, sqrt(low * high)] for low, high in drawn.values()]
     plot = strips(list(drawn), values, _RATIOS, title="Asked by them to asked by us")
     lines = [[peer, _range(each.by_them), _range(each.by_us), each.meaning] for peer, each in found.items()]
-    table = _table(["peer", "asked us", "asked by us", "in words"], lines, words={3})
+    numbers = table(["peer", "asked us", "asked by us", "in words"], lines, words={3})
     words = (
         "How many searches the peer asked for each one that it was asked, over all the months. The bar "
         "is what it may be where numbers are withheld."
     )
-    return _section("Reciprocity", words, _pair(plot, table))
+    return section("Reciprocity", words, pair(plot, numbers))
 
 
 def _confirmation(rows: Sequence[Row], country: str, peers: Sequence[str]) -> str:
@@ -168,7 +129,7 @@ def _confirmation(rows: Sequence[Row], country: str, peers: Sequence[str]) -> st
     }
     known = {name: rate for name, rate in rates.items() if rate}
     bars = [Interval(name, each.share, each.low, each.high) for name, each in known.items()]
-    table = _table(
+    numbers = table(
         ["", "confirmed", "of", "share", "95 % interval"],
         [
             [
@@ -187,7 +148,7 @@ def _confirmation(rows: Sequence[Row], country: str, peers: Sequence[str]) -> st
         "Months that do not state both are left out."
     )
     plot = intervals(bars, title="Share of candidates that were confirmed")
-    return _section("Confirmed by an examiner", words, _pair(plot, table))
+    return section("Confirmed by an examiner", words, pair(plot, numbers))
 
 
 def _times(rows: Sequence[Row], months: Sequence[str]) -> str:
@@ -196,7 +157,7 @@ def _times(rows: Sequence[Row], months: Sequence[str]) -> str:
         if row.median_seconds is not None:
             found.setdefault(_name(row), {})[row.month] = row.median_seconds
     named = {name: [each[month] for month in months if month in each] for name, each in sorted(found.items())}
-    table = _table(
+    numbers = table(
         ["", "months", "last", "fastest", "slowest"],
         [
             [name, str(len(v)), _duration(v[-1]), _duration(min(v)), _duration(max(v))]
@@ -208,7 +169,7 @@ def _times(rows: Sequence[Row], months: Sequence[str]) -> str:
         f"The large mark is the last month that has one; fewer than {LEAST} answers have none."
     )
     plot = strips(list(named), list(named.values()), _SECONDS, title="Median time to the answer, by month")
-    return _section("Time to the answer", words, _pair(plot, table))
+    return section("Time to the answer", words, pair(plot, numbers))
 
 
 def _last_month(rows: Sequence[Row], month: str) -> str:
@@ -216,33 +177,11 @@ def _last_month(rows: Sequence[Row], month: str) -> str:
         [_name(row), *(_count(getattr(row, name)) for name in _COUNTS), _duration(row.median_seconds)]
         for row in sorted(rows, key=lambda row: row.key)
     ]
-    table = _table(["", *_COUNTS.values(), "median"], counts)
-    return _section(f"All counters of {month}", "", element("div", table, class_="wide"))
+    numbers = table(["", *_COUNTS.values(), "median"], counts)
+    return section(f"All counters of {month}", "", wide(numbers))
 
 
 # ---- parts
-
-
-def _section(title: str, words: str, content: str) -> str:
-    told = element("p", words, class_="soft") if words else ""
-    return element("section", element("h2", escape(title)), told, content)
-
-
-def _pair(plot: str, table: str) -> str:
-    return element("div", element("div", plot), element("div", table, class_="wide"), class_="pair")
-
-
-def _table(heads: Sequence[str], lines: Iterable[Sequence[str]], *, words: Iterable[int] = ()) -> str:
-    of = dict.fromkeys(words, ' class="word"')
-
-    def line(tag: str, cells: Sequence[str]) -> str:
-        return element("tr", *(f"<{tag}{of.get(i, '')}>{escape(c)}</{tag}>" for i, c in enumerate(cells)))
-
-    return element(
-        "table",
-        element("thead", line("th", heads)),
-        element("tbody", *(line("td", cells) for cells in lines)),
-    )
 
 
 def _pairs(country: str, peer: str) -> tuple[tuple[str, str], tuple[str, str]]:

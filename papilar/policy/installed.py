@@ -8,7 +8,6 @@ removed: the log of requests names the law that decided, and here it can still b
 
 import fcntl
 import logging
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from threading import Lock
 from typing import NamedTuple
 
 from matcher.errors import PapilarError
+from papilar.durable import write_durably
 from papilar.errors import LawRefused, LawRolledBack, StorageUnavailable
 from papilar.identity import Kind
 from papilar.policy.bundle import KIND, Bundle, read_bytes
@@ -101,7 +101,7 @@ def install(data: bytes, folder: Path, trust: Trust, *, country: str, at: dateti
         folder.mkdir(parents=True, exist_ok=True)
         with _alone(folder):
             _check_newer(law, folder)
-            _write(folder / _name(law.terms.version), data)
+            write_durably(folder / _name(law.terms.version), data, mode=0o644)
     except OSError as error:
         raise StorageUnavailable(
             f"the folder of the laws cannot be used ({error.strerror})", remedy="check path, rights and disk"
@@ -230,18 +230,3 @@ def _alone(folder: Path) -> Iterator[None]:
     with (folder / "lock").open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all, and to the disk."""
-    part = path.with_suffix(".part")
-    with part.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

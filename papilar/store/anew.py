@@ -13,7 +13,7 @@ from sqlalchemy import and_, delete, func, insert, not_, or_, select, update
 
 from matcher.template import Finger, Impression
 from papilar.store import rows as sql
-from papilar.store.originals import Transaction
+from papilar.store.engine import Part
 from papilar.store.schema import anew, image, print_
 
 
@@ -42,23 +42,8 @@ class Anew(NamedTuple):
     template: bytes | None = None
 
 
-class AnewRows:
-    """Part of a store, `Store.anew`; each method is one transaction.
-
-    Parameters
-    ----------
-    read, write : callable
-        Begin a transaction of the store.
-
-    Raises
-    ------
-    StorageFull, StorageUnavailable, GalleryCorrupt
-        From any method.
-    """
-
-    def __init__(self, read: Transaction, write: Transaction) -> None:
-        self._read = read
-        self._write = write
+class AnewRows(Part):
+    """Part of a store, `Store.anew`; each method is one transaction."""
 
     def begin(self, extractor: str) -> int:
         """Forget what is of no more use, and return the generation to be made; what is of it is kept."""

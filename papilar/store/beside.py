@@ -1,10 +1,5 @@
 """A gallery's store read beside the node that works on it: what takes hours and changes nothing."""
 
-from contextlib import AbstractContextManager
-
-from sqlalchemy import Connection
-
-from papilar.store import engine as engines
 from papilar.store import rows as sql
 from papilar.store.anew import AnewRows
 from papilar.store.originals import OriginalRows
@@ -37,6 +32,3 @@ class Beside(Placed):
     def anew(self) -> AnewRows:
         """Prints extracted anew."""
         return AnewRows(self._read, self._read)
-
-    def _read(self) -> AbstractContextManager[Connection]:
-        return engines.transaction(self._engine, writes=False)

@@ -19,7 +19,6 @@ from sqlalchemy import (
     Double,
     ForeignKey,
     Index,
-    Integer,
     Row,
     String,
     Table,
@@ -37,7 +36,8 @@ from papilar.audit.entry import microseconds
 from papilar.duplicates import Case, Decision, Finding, Kind, PrintPair, State
 from papilar.errors import CaseDecided, CaseUnknown, RequestInvalid, SubjectUnknown
 from papilar.store import rows as sql
-from papilar.store.schema import encounter, metadata, moment, print_, subject
+from papilar.store.engine import Part
+from papilar.store.schema import ROW_NUMBER, encounter, metadata, moment, print_, subject
 from papilar.store.store import Store
 from papilar.store.values import Request, Written
 
@@ -45,7 +45,6 @@ MOST_OF_FILE = 100
 """Prints of one file that are looked at: a placeholder under thousands of names is one trouble, not more."""
 
 _CURSOR = "duplicates.row"
-_RowNumber = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER may count up by itself in SQLite
 
 
 def _subject(name: str, *, nullable: bool = False) -> Column[str]:
@@ -58,7 +57,7 @@ Index("ix_print_source_sha256", print_.c.source_sha256)
 duplicate_case = Table(  # what decides it is null while it is open
     "duplicate_case",
     metadata,
-    Column("case_id", _RowNumber, primary_key=True, autoincrement=True),
+    Column("case_id", ROW_NUMBER, primary_key=True, autoincrement=True),
     Column("first", String(128), nullable=False, index=True),
     Column("second", String(128), nullable=False, index=True),
     _subject("first_now"),
@@ -113,7 +112,7 @@ class Merge(NamedTuple):
     absorbed: str
 
 
-class DuplicateStore:
+class DuplicateStore(Part):
     """Cases and merges in a gallery's store. All threads may use one.
 
     Parameters
@@ -128,18 +127,18 @@ class DuplicateStore:
     """
 
     def __init__(self, store: Store) -> None:
-        self._store = store
+        super().__init__(store._read, store._write)
 
     # ---- the run
 
     def cursor(self) -> int:
         """Return the last row that was searched; 0 at the start."""
-        with self._store._read() as connection:
+        with self._read() as connection:
             return int(sql.read_meta(connection).get(_CURSOR, "0"))
 
     def move_cursor(self, row: int) -> None:
         """Note the last row that was searched."""
-        with self._store._write() as connection:
+        with self._write() as connection:
             sql.write_meta(connection, {_CURSOR: str(row)})
 
     def owners_of_file(self, sha256: bytes, *, besides: int) -> set[str]:
@@ -150,13 +149,13 @@ class DuplicateStore:
             .where(print_.c.source_sha256 == sha256, print_.c.row != besides)
             .limit(MOST_OF_FILE)
         )
-        with self._store._read() as connection:
+        with self._read() as connection:
             return set(connection.scalars(owners))
 
     def keep(self, finding: Finding, at: int) -> Case | None:
         """Queue a finding of microsecond `at`; None where its pair was before, or one of the two is gone."""
         c, names = duplicate_case.c, (finding.first, finding.second)
-        with self._store._write() as connection:
+        with self._write() as connection:
             alive = set(
                 connection.scalars(select(subject.c.subject_id).where(subject.c.subject_id.in_(names)))
             )
@@ -169,7 +168,7 @@ class DuplicateStore:
 
     def known(self, first: str, second: str) -> bool:
         """Return whether there is a case of these two, open or decided."""
-        with self._store._read() as connection:
+        with self._read() as connection:
             found = select(duplicate_case.c.case_id).where(_between(first, second)).limit(1)
             return connection.scalar(found) is not None
 
@@ -185,12 +184,12 @@ class DuplicateStore:
         if not decided:
             wanted += [c.state == State.OPEN, or_(c.first_now != c.second_now, c.first == c.second)]
         query = select(duplicate_case).where(*wanted).order_by(c.case_id).limit(most)
-        with self._store._read() as connection:
+        with self._read() as connection:
             return [_case(row) for row in connection.execute(query)]
 
     def case(self, number: int) -> Case:
         """Return a case; raises `CaseUnknown`."""
-        with self._store._read() as connection:
+        with self._read() as connection:
             return _read_case(connection, number)
 
     def call_distinct(self, number: int, decision: Decision, *, request: Request | None = None) -> Written:
@@ -202,8 +201,8 @@ class DuplicateStore:
         CaseDecided
             They are merged: that is undone first.
         """
-        with self._store._write() as connection:
-            earlier = _earlier(connection, request)
+        with self._write() as connection:
+            earlier = sql.earlier(connection, request)
             if earlier:
                 return earlier
             if _read_case(connection, number).state is State.MERGED:
@@ -212,13 +211,13 @@ class DuplicateStore:
             connection.execute(
                 update(duplicate_case).where(duplicate_case.c.case_id == number).values(values)
             )
-            return _answered(connection, Written((), False, None, False), request)
+            return sql.answered(connection, Written((), False, None, False), request)
 
     # ---- merges
 
     def absorbed(self, subject_id: str) -> bool:
         """Return whether a name was merged into another, and that is in force."""
-        with self._store._read() as connection:
+        with self._read() as connection:
             return _merge_in_force(connection, subject_id) is not None
 
     def merge(self, new: Merge, decision: Decision, *, request: Request | None = None) -> Written:
@@ -237,8 +236,8 @@ class DuplicateStore:
         """
         if new.survivor == new.absorbed:
             raise RequestInvalid("a subject with itself", remedy="name two subjects")
-        with self._store._write() as connection:
-            earlier = _earlier(connection, request)
+        with self._write() as connection:
+            earlier = sql.earlier(connection, request)
             if earlier:
                 return earlier
             _created(connection, new.survivor)
@@ -252,7 +251,7 @@ class DuplicateStore:
             )
             _repoint(connection, new.absorbed, new.survivor)
             connection.execute(delete(subject).where(subject.c.subject_id == new.absorbed))
-            return _answered(connection, Written((), True, None, False), request)
+            return sql.answered(connection, Written((), True, None, False), request)
 
     def unmerge(self, merge_id: str, decision: Decision, *, request: Request | None = None) -> Written:
         """Give back what a merge moved, as far as it has not been deleted; its cases are open again.
@@ -265,8 +264,8 @@ class DuplicateStore:
         CaseDecided
             It was undone before, the survivor itself was merged since, or nothing is left to give back.
         """
-        with self._store._write() as connection:
-            earlier = _earlier(connection, request)
+        with self._write() as connection:
+            earlier = sql.earlier(connection, request)
             if earlier:
                 return earlier
             merge = _undoable(connection, merge_id)
@@ -283,25 +282,7 @@ class DuplicateStore:
             gone = connection.scalar(left) is None
             if gone:
                 connection.execute(delete(subject).where(subject.c.subject_id == merge.survivor))
-            return _answered(connection, Written((), gone, None, False), request)
-
-
-# ---- requests
-
-
-def _earlier(connection: Connection, request: Request | None) -> Written | None:
-    if request is None:
-        return None
-    response = sql.earlier_response(connection, request.request_id, request.digest)
-    return None if response is None else Written((), False, response, True)
-
-
-def _answered(connection: Connection, written: Written, request: Request | None) -> Written:
-    if request is None:
-        return written
-    response = request.answer(written)
-    sql.keep_request(connection, request, response, None)
-    return written._replace(response=response)
+            return sql.answered(connection, Written((), gone, None, False), request)
 
 
 # ---- cases

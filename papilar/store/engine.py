@@ -4,7 +4,7 @@ import errno
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,11 +58,13 @@ _AWAY = (
     "see that the data base runs and its files can be read and written, then try again",
 )
 _DAMAGED = GalleryCorrupt, "restore the gallery from a backup, or rebuild it from the images"
+Transaction = Callable[[], AbstractContextManager[Connection]]
 _Verdict = tuple[type[PapilarError], str]
 
 _BY_SQLITE: dict[int, _Verdict] = {
     sqlite3.SQLITE_FULL: _FULL,
     sqlite3.SQLITE_IOERR_WRITE: _FULL,  # a quota or a limit on the size of files
+    sqlite3.SQLITE_IOERR_SHMSIZE: _FULL,  # no room for the index of the log, when a store is opened
     sqlite3.SQLITE_CORRUPT: _DAMAGED,
     sqlite3.SQLITE_NOTADB: _DAMAGED,
     sqlite3.SQLITE_FORMAT: _DAMAGED,
@@ -182,6 +184,25 @@ def transaction(engine: Engine, *, writes: bool) -> Iterator[Connection]:
     options = {"writes": writes} if engine.dialect.name == "sqlite" else {"postgresql_readonly": not writes}
     with translated(), engine.connect().execution_options(**options) as connection, connection.begin():
         yield connection
+
+
+class Part:
+    """What of a store has statements of its own, in the store's transactions.
+
+    Parameters
+    ----------
+    read, write : callable
+        Begin a transaction of the store.
+
+    Raises
+    ------
+    StorageFull, StorageUnavailable, GalleryCorrupt
+        From any method.
+    """
+
+    def __init__(self, read: Transaction, write: Transaction) -> None:
+        self._read = read
+        self._write = write
 
 
 @contextmanager

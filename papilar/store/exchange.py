@@ -195,7 +195,7 @@ class OwnSearches(Placed):
     def keep(self, country: str, request_id: str, facts: str, *, expires: datetime) -> None:
         """Keep what the law was asked, JSON, until `expires`."""
         values = {"country": country, "request_id": request_id, "facts": facts, "expires_us": _us(expires)}
-        with engines.transaction(self._engine, writes=True) as connection:
+        with self._write() as connection:
             connection.execute(delete(own_search).where(_is_own(country, request_id)))
             connection.execute(insert(own_search).values(values))
 
@@ -203,12 +203,12 @@ class OwnSearches(Placed):
         """Return what the law was asked; None where nobody was found, or where that has expired."""
         c = own_search.c
         wanted = select(c.facts).where(_is_own(country, request_id), c.expires_us > _us(now))
-        with engines.transaction(self._engine, writes=False) as connection:
+        with self._read() as connection:
             return connection.scalar(wanted)
 
     def erase(self, now: datetime) -> None:
         """Erase what has expired."""
-        with engines.transaction(self._engine, writes=True) as connection:
+        with self._write() as connection:
             _erase_own(connection, _us(now))
 
 
@@ -232,7 +232,7 @@ class ExchangeStore(Placed):
     def known(self, name: Name) -> Known | None:
         """Return what is kept of a search that came before; None where it is new."""
         c = peer_request.c
-        with self._reading() as connection:
+        with self._read() as connection:
             row = connection.execute(
                 select(c.content, c.answer, c.answered).where(_is(peer_request, name))
             ).first()
@@ -242,7 +242,7 @@ class ExchangeStore(Placed):
 
     def used(self, peer: str, search_type: str, day: str) -> int:
         """Return how many searches of a type a country has asked for on a UTC day."""
-        with self._reading() as connection:
+        with self._read() as connection:
             found = connection.scalar(select(peer_quota.c.used).where(_counter(peer, search_type, day)))
         return found or 0
 
@@ -265,7 +265,7 @@ class ExchangeStore(Placed):
         day, counter = f"{now:%Y-%m-%d}", (name.peer, search_type)
         if self._used_up.get(counter) == (day, per_day):
             return False  # no data base is asked: a country that goes on asking stops nobody
-        with self._changing() as connection:
+        with self._write() as connection:
             if not _count(connection, name.peer, search_type, day, per_day):
                 self._used_up[counter] = day, per_day
                 return False
@@ -279,7 +279,7 @@ class ExchangeStore(Placed):
 
     def forget(self, name: Name) -> None:
         """Let a search that could not be done be asked for again. It stays counted."""
-        with self._changing() as connection:
+        with self._write() as connection:
             connection.execute(
                 delete(peer_request).where(_is(peer_request, name), peer_request.c.answered == 0)
             )
@@ -287,7 +287,7 @@ class ExchangeStore(Placed):
     def keep(self, name: Name, answer: bytes, references: Sequence[NewReference] = ()) -> None:
         """Keep the answer to a search, packed since it is padded, and the references in it."""
         packed = zlib.compress(answer, 1)
-        with self._changing() as connection:
+        with self._write() as connection:
             connection.execute(
                 update(peer_request).where(_is(peer_request, name)).values(answer=packed, answered=1)
             )
@@ -303,7 +303,7 @@ class ExchangeStore(Placed):
 
     def ask_person(self, name: Name, facts: str, *, now: datetime, expires: datetime) -> Approval:
         """Note that a search waits for a person, once; return it with what was decided."""
-        with self._changing() as connection:
+        with self._write() as connection:
             if not connection.scalar(select(exists().where(_is(peer_approval, name)))):
                 connection.execute(
                     insert(peer_approval).values(
@@ -320,7 +320,7 @@ class ExchangeStore(Placed):
     def approvals(self, request_id: str = "") -> list[Approval]:
         """Return the searches that wait for a person, the oldest first; with an id, also those decided."""
         c = peer_approval.c
-        with self._reading() as connection:
+        with self._read() as connection:
             return _approvals(connection, c.request_id == request_id if request_id else c.agreed.is_(None))
 
     def decide(self, waiting: Approval, *, agreed: bool, person: str, why: str, now: datetime) -> bool:
@@ -328,7 +328,7 @@ class ExchangeStore(Placed):
         c = peer_approval.c
         name = Name(waiting.peer, waiting.request_id, waiting.content)
         given = {"agreed": int(agreed), "person": person, "why": why, "decided_us": _us(now)}
-        with self._changing() as connection:
+        with self._write() as connection:
             open_still = and_(_is(peer_approval, name), c.agreed.is_(None), c.content == waiting.content)
             return connection.execute(update(peer_approval).where(open_still).values(given)).rowcount == 1
 
@@ -338,14 +338,14 @@ class ExchangeStore(Placed):
         """Return what is kept of a confirmation that came before; None where it is new."""
         c = peer_confirmation.c
         same_id = and_(c.peer == name.peer, c.confirmation_id == name.id)
-        with self._reading() as connection:
+        with self._read() as connection:
             row = connection.execute(select(c.content, c.receipt).where(same_id)).first()
         return None if row is None else Known(row[0] == name.content, row[1], row[1] is not None)
 
     def facts_of(self, digest: bytes, peer: str) -> str | None:
         """Return what the law was asked about a reference of a country, JSON; None where it has none."""
         c = peer_reference.c
-        with self._reading() as connection:
+        with self._read() as connection:
             return connection.scalar(select(c.facts).where(c.digest == digest, c.peer == peer))
 
     def take(self, digest: bytes, name: Name, *, request_id: str, statement: bytes, now: datetime) -> Taken:
@@ -355,7 +355,7 @@ class ExchangeStore(Placed):
         """
         c, now_us = peer_reference.c, _us(now)
         of_peer = and_(c.digest == digest, c.peer == name.peer, c.request_id == request_id)
-        with self._changing() as connection:
+        with self._write() as connection:
             free = and_(of_peer, c.used_us.is_(None), c.expires_us > now_us)
             if connection.execute(update(peer_reference).where(free).values(used_us=now_us)).rowcount != 1:
                 return Taken(_why_not(connection, digest, name.peer, request_id))
@@ -380,14 +380,14 @@ class ExchangeStore(Placed):
         c = peer_confirmation.c
         of_it = and_(c.peer == name.peer, c.confirmation_id == name.id)
         wanted = select(peer_reference.c.subject_id).join(c.digest.table, c.digest == peer_reference.c.digest)
-        with self._reading() as connection:
+        with self._read() as connection:
             return connection.scalar(wanted.where(of_it)) or ""
 
     def keep_receipt(self, name: Name, receipt: bytes) -> None:
         """Keep the receipt of a confirmation."""
         c = peer_confirmation.c
         of_it = and_(c.peer == name.peer, c.confirmation_id == name.id)
-        with self._changing() as connection:
+        with self._write() as connection:
             connection.execute(update(peer_confirmation).where(of_it).values(receipt=receipt))
 
     # ---- erasure
@@ -404,7 +404,7 @@ class ExchangeStore(Placed):
         """
         now_us = _us(now)
         reference, approval = peer_reference.c, peer_approval.c
-        with self._changing() as connection:
+        with self._write() as connection:
             gone = connection.execute(
                 delete(peer_reference).where(reference.used_us.is_(None), reference.expires_us <= now_us)
             ).rowcount
@@ -416,16 +416,9 @@ class ExchangeStore(Placed):
             engines.clear_log(self._engine)
         return gone
 
-    # ---- transactions
-
     @contextmanager
-    def _reading(self) -> Iterator[Connection]:
-        with engines.transaction(self._engine, writes=False) as connection:
-            yield connection
-
-    @contextmanager
-    def _changing(self) -> Iterator[Connection]:
-        with self._writing, engines.transaction(self._engine, writes=True) as connection:
+    def _write(self) -> Iterator[Connection]:
+        with self._writing, super()._write() as connection:
             yield connection
 
 

@@ -7,46 +7,11 @@ whether the encounter that it speaks of is still there.
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
-from sqlalchemy import (
-    Column,
-    ColumnElement,
-    Index,
-    Integer,
-    LargeBinary,
-    SmallInteger,
-    String,
-    Table,
-    Text,
-    and_,
-    delete,
-    insert,
-    or_,
-    select,
-)
+from sqlalchemy import ColumnElement, and_, delete, insert, or_, select
 
-from papilar.store import engine as engines
+from papilar.store.archived import archive_erased, archive_item, is_there, keep_erased
 from papilar.store.place import Placed
-from papilar.store.schema import encounter, metadata
-
-archive_item = Table(
-    "archive_item",
-    metadata,
-    Column("source", LargeBinary(32), primary_key=True),
-    Column("name_key", LargeBinary(32), primary_key=True),
-    Column("name", Text, nullable=False),
-    Column("subject_id", Text, nullable=False),
-    Column("version", Text, nullable=False),
-    Column("options", Text, nullable=False),
-    Column("sha256", LargeBinary(32)),  # null where nothing could be read
-    Column("result", String(16), nullable=False),
-    Column("encounter_id", String(36), nullable=False, index=True),
-    Column("quality", SmallInteger),
-    Column("minutiae", Integer),
-    Column("reason", Text, nullable=False),
-    Column("message", Text, nullable=False),
-    Column("warnings", Text, nullable=False),
-    Index("ix_archive_item_content", "sha256", "subject_id"),
-)
+from papilar.store.schema import encounter, print_
 
 _COLUMNS = [column for column in archive_item.c if column.name not in ("source", "name_key")]
 _MOST_KEYS = 500  # of one statement: SQLite takes 32,766 variables, and a plan for 500 is made quickly
@@ -55,7 +20,10 @@ _SOME = 8  # rows of one content: an empty image may be there a million times
 
 
 class JournalRow(NamedTuple):
-    """What became of an item; `name` and `subject_id` as they can be printed, `warnings` JSON."""
+    """What became of an item; `name` and `subject_id` as they can be printed, `warnings` JSON.
+
+    `erasure_key` is all that is kept of the row when its encounter or its person is deleted.
+    """
 
     name: str
     subject_id: str
@@ -69,6 +37,9 @@ class JournalRow(NamedTuple):
     reason: str = ""
     message: str = ""
     warnings: str = "[]"
+    nfiq2: int | None = None
+    nfiq2_version: str | None = None
+    erasure_key: bytes | None = None
 
 
 class Kept(NamedTuple):
@@ -107,24 +78,65 @@ class JournalStore(Placed):
         other = or_(c.subject_id < subject_id, c.subject_id > subject_id)  # both are ranges of the index
         return self._kept(and_(c.sha256 == sha256, other), _SOME)
 
-    def write(self, source: bytes, rows: Mapping[bytes, JournalRow]) -> None:
-        """Write rows of a source in place of what there was under their keys."""
-        if not rows:
+    def erased(self, erasure_key: bytes) -> bool:
+        """Tell whether what a row with this key spoke of was deleted."""
+        c = archive_erased.c
+        with self._read() as connection:
+            return connection.scalar(select(c.erasure_key).where(c.erasure_key == erasure_key)) is not None
+
+    def enrolled(self, subject_id: str, sha256: bytes) -> JournalRow | None:
+        """Return what a row would say of a subject's image with this content, of the gallery's own prints."""
+        p, e = print_.c, encounter.c
+        query = select(p.encounter_id, p.quality, p.minutiae, p.nfiq2, p.nfiq2_version).join(encounter)
+        query = query.where(e.subject_id == subject_id, p.source_sha256 == sha256).limit(1)
+        with self._read() as connection:
+            found = connection.execute(query).first()
+        if found is None:
+            return None
+        row = JournalRow("", subject_id, "", "", sha256, "ENROLLED", found.encounter_id)
+        numbers = ("quality", "minutiae", "nfiq2", "nfiq2_version")
+        return row._replace(**{name: getattr(found, name) for name in numbers})
+
+    def is_there(self, subject_id: str) -> bool:
+        """Tell whether the gallery has an encounter of whom archives call by this name."""
+        with self._read() as connection:
+            return is_there(connection, subject_id)
+
+    def write(
+        self,
+        source: bytes,
+        rows: Mapping[bytes, JournalRow],
+        erased: Mapping[bytes, bytes | None] | None = None,
+    ) -> None:
+        """Write rows of a source in place of what there was under their keys.
+
+        Parameters
+        ----------
+        source : bytes
+        rows : mapping of bytes to JournalRow
+        erased : mapping, optional
+            Keys of rows that are to go, and what is to be kept of each as erased, where anything is.
+        """
+        erased = erased or {}
+        listed = [*rows, *erased]
+        if not listed:
             return
-        listed = list(rows)
         c = archive_item.c
-        with engines.transaction(self._engine, writes=True) as connection:
+        with self._write() as connection:
             for start in range(0, len(listed), _MOST_KEYS):
                 some = c.name_key.in_(listed[start : start + _MOST_KEYS])
                 connection.execute(delete(archive_item).where(c.source == source, some))
             values = [{"source": source, "name_key": key, **row._asdict()} for key, row in rows.items()]
-            connection.execute(insert(archive_item), values)
+            if values:
+                connection.execute(insert(archive_item), values)
+            for erasure_key in {key for key in erased.values() if key is not None}:
+                keep_erased(connection, erasure_key)
 
     def _kept(self, wanted: ColumnElement[bool], most: int | None = None) -> list[Kept]:
         c = archive_item.c
         joined = archive_item.outerjoin(encounter, encounter.c.encounter_id == c.encounter_id)
         query = select(c.name_key, encounter.c.encounter_id, *_COLUMNS).select_from(joined).where(wanted)
-        with engines.transaction(self._engine, writes=False) as connection:
+        with self._read() as connection:
             return [
                 Kept(key, row := JournalRow(*values), bool(row.encounter_id) and alive is None)
                 for key, alive, *values in connection.execute(query.limit(most))

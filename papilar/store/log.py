@@ -14,7 +14,6 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Index,
-    Integer,
     LargeBinary,
     SmallInteger,
     String,
@@ -33,14 +32,12 @@ from sqlalchemy import (
 
 from papilar.store import engine as engines
 from papilar.store.place import Placed
-from papilar.store.schema import metadata
-
-_RowNumber = BigInteger().with_variant(Integer, "sqlite")  # in SQLite only INTEGER is the row's own number
+from papilar.store.schema import ROW_NUMBER, metadata
 
 log_entry = Table(  # the bytes are null once they are erased
     "log_entry",
     metadata,
-    Column("leaf_index", _RowNumber, primary_key=True, autoincrement=False),
+    Column("leaf_index", ROW_NUMBER, primary_key=True, autoincrement=False),
     Column("leaf", LargeBinary(32), nullable=False),
     Column("bytes", LargeBinary),
 )
@@ -57,7 +54,7 @@ log_node = Table(  # complete subtrees of two leaves and more
 log_fact = Table(
     "log_fact",
     metadata,
-    Column("leaf_index", _RowNumber, primary_key=True, autoincrement=False),
+    Column("leaf_index", ROW_NUMBER, primary_key=True, autoincrement=False),
     Column("time_us", BigInteger, nullable=False, index=True),
     Column("side", String(6), nullable=False),
     Column("act", String(16), nullable=False),
@@ -167,13 +164,13 @@ class LogStore(Placed):
     @contextmanager
     def reading(self) -> Iterator["LogRows"]:
         """Yield the rows as they were when the transaction began."""
-        with engines.transaction(self._engine, writes=False) as connection:
+        with self._read() as connection:
             yield LogRows(connection)
 
     @contextmanager
     def writing(self) -> Iterator["LogRows"]:
         """Yield the rows to one writer at a time; all its changes are on the disk at the end, or none."""
-        with engines.transaction(self._engine, writes=True) as connection:
+        with self._write() as connection:
             if connection.dialect.name == "postgresql":
                 connection.execute(text("LOCK TABLE log_entry IN SHARE ROW EXCLUSIVE MODE"))
             yield LogRows(connection)

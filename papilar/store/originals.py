@@ -1,35 +1,18 @@
 """Which originals the prints refer to, and which are to be erased. For `papilar.originals`."""
 
-from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Collection, Iterator
 
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import delete, func, select
 
 from papilar.store import rows as sql
+from papilar.store.engine import Part
 from papilar.store.schema import erasure, print_
-
-Transaction = Callable[[], AbstractContextManager[Connection]]
 
 _BATCH = 4096
 
 
-class OriginalRows:
-    """Part of a store, `Store.originals`; each method is one short transaction.
-
-    Parameters
-    ----------
-    read, write : callable
-        Begin a transaction of the store.
-
-    Raises
-    ------
-    StorageFull, StorageUnavailable, GalleryCorrupt
-        From any method.
-    """
-
-    def __init__(self, read: Transaction, write: Transaction) -> None:
-        self._read = read
-        self._write = write
+class OriginalRows(Part):
+    """Part of a store, `Store.originals`; each method is one short transaction."""
 
     def used(self) -> Iterator[tuple[bytes, int]]:
         """Yield each original that a print refers to, and the first row that does; by name."""

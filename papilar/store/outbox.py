@@ -111,7 +111,7 @@ class OutboxStore(Placed):
 
     def put(self, row: SearchRow) -> bool:
         """Add a search; False, and nothing changed, where it is there."""
-        with engines.transaction(self._engine, writes=True) as connection:
+        with self._write() as connection:
             if (
                 connection.scalar(select(outbox_search.c.tries).where(_is(outbox_search, row.key)))
                 is not None
@@ -124,7 +124,7 @@ class OutboxStore(Placed):
         """Return the searches whose time has come, those with `expedite` first, then the oldest first."""
         c = outbox_search.c
         wanted = select(c.request_id, c.country).where(c.prints.is_not(None), c.due <= now)
-        with engines.transaction(self._engine, writes=False) as connection:
+        with self._read() as connection:
             found = connection.execute(wanted.order_by(c.expedite.desc(), c.created, c.request_id))
             return [Key(*row) for row in found]
 
@@ -132,27 +132,27 @@ class OutboxStore(Placed):
         """Return the searches whose time is over and whose prints are still there."""
         c = outbox_search.c
         wanted = select(c.request_id, c.country).where(c.prints.is_not(None), c.expires <= now)
-        with engines.transaction(self._engine, writes=False) as connection:
+        with self._read() as connection:
             return [Key(*row) for row in connection.execute(wanted)]
 
     def next_time(self) -> int | None:
         """Return when the next search is due or expires; None where none waits."""
         c = outbox_search.c
         wanted = select(func.min(c.due), func.min(c.expires)).where(c.prints.is_not(None))
-        with engines.transaction(self._engine, writes=False) as connection:
+        with self._read() as connection:
             times = [time for time in connection.execute(wanted).one() if time is not None]
         return min(times, default=None)
 
     def load(self, key: Key) -> SearchRow | None:
         """Return a search, with its prints; None where there is none."""
-        with engines.transaction(self._engine, writes=False) as connection:
+        with self._read() as connection:
             row = connection.execute(select(outbox_search).where(_is(outbox_search, key))).one_or_none()
             return None if row is None else SearchRow(*row)
 
     def settled(self) -> list[SearchRow]:
         """Return the searches whose prints are erased and of which the log does not say so yet."""
         c = outbox_search.c
-        with engines.transaction(self._engine, writes=False) as connection:
+        with self._read() as connection:
             return [
                 SearchRow(*row) for row in connection.execute(select(outbox_search).where(c.prints.is_(None)))
             ]
@@ -162,7 +162,7 @@ class OutboxStore(Placed):
         c = outbox_search.c
         columns = [column for column in c if column is not c.prints]
         wanted = select(*columns).where(c.request_id == request_id, c.prints.is_not(None))
-        with engines.transaction(self._engine, writes=False) as connection:
+        with self._read() as connection:
             found = connection.execute(wanted.order_by(c.country))
             return [SearchRow(**row._mapping, prints=None) for row in found]
 
@@ -170,7 +170,7 @@ class OutboxStore(Placed):
         """Count a try that failed, and wait; with `country` all searches of that country wait with it."""
         c = outbox_search.c
         one = update(outbox_search).where(_is(outbox_search, key)).values(tries=c.tries + 1, due=until)
-        with engines.transaction(self._engine, writes=True) as connection:
+        with self._write() as connection:
             connection.execute(one)
             if country:
                 waits = and_(c.country == key.country, c.due < until)
@@ -179,7 +179,7 @@ class OutboxStore(Placed):
     def settle(self, key: Key, why: str, answer: AnswerRow) -> bool:
         """Erase the prints of a search and keep its answer, together; False where it was settled before."""
         c = outbox_search.c
-        with engines.transaction(self._engine, writes=True) as connection:
+        with self._write() as connection:
             waits = and_(_is(outbox_search, key), c.prints.is_not(None))
             done = connection.execute(update(outbox_search).where(waits).values(prints=None, why=why))
             if not done.rowcount:
@@ -190,7 +190,7 @@ class OutboxStore(Placed):
 
     def forget(self, key: Key) -> None:
         """Delete the row of a search that is settled."""
-        with engines.transaction(self._engine, writes=True) as connection:
+        with self._write() as connection:
             gone = and_(_is(outbox_search, key), outbox_search.c.prints.is_(None))
             connection.execute(delete(outbox_search).where(gone))
 
@@ -200,7 +200,7 @@ class OutboxStore(Placed):
         """Return the answers to an officer's request; they then stay until `fetched_until` at the longest."""
         c = outbox_answer.c
         wanted = and_(c.request_id == request_id, c.officer == officer, c.expires > now)
-        with engines.transaction(self._engine, writes=True) as connection:
+        with self._write() as connection:
             found = connection.execute(select(outbox_answer).where(wanted).order_by(c.received, c.country))
             rows = [AnswerRow(*row) for row in found]
             soon = and_(wanted, c.expires > fetched_until)
@@ -209,7 +209,7 @@ class OutboxStore(Placed):
 
     def erase_answers(self, now: int) -> int:
         """Erase the answers whose time is over; return how many."""
-        with engines.transaction(self._engine, writes=True) as connection:
+        with self._write() as connection:
             gone = connection.execute(delete(outbox_answer).where(outbox_answer.c.expires <= now))
         if gone.rowcount:
             engines.clear_log(self._engine)

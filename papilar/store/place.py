@@ -3,10 +3,11 @@
 That may be a gallery's own store, or a data base of its own: the tables are the same, whoever fills them.
 """
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Self
 
-from sqlalchemy import URL, Engine
+from sqlalchemy import URL, Connection, Engine
 
 from matcher.errors import GalleryTooNew
 from papilar.errors import GalleryUnknown
@@ -53,6 +54,12 @@ class Placed:
     def close(self) -> None:
         """Close the files."""
         self._engine.dispose()
+
+    def _read(self) -> AbstractContextManager[Connection]:
+        return engines.transaction(self._engine, writes=False)
+
+    def _write(self) -> AbstractContextManager[Connection]:
+        return engines.transaction(self._engine, writes=True)
 
 
 def _open(target: Path | str, *, create: bool) -> Engine:

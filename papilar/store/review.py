@@ -4,8 +4,7 @@ Of a print there is its keyed digest, of an officer the pseudonym. A finding is 
 is about, and comes back where later calls give reason.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -28,18 +27,15 @@ from sqlalchemy import (
 
 from papilar.audit.entry import TEXT_LENGTH, microseconds, moment
 from papilar.errors import CallNotPermitted, RequestInvalid
-from papilar.store import engine as engines
 from papilar.store.place import Placed
-from papilar.store.schema import metadata
+from papilar.store.schema import ROW_NUMBER, metadata
 from papilar.users import is_pseudonym
 from papilar.watch import Call, Finding, Kind
-
-_RowNumber = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER may count up by itself in SQLite
 
 review_call = Table(
     "review_call",
     metadata,
-    Column("call_id", _RowNumber, primary_key=True, autoincrement=True),
+    Column("call_id", ROW_NUMBER, primary_key=True, autoincrement=True),
     Column("time_us", BigInteger, nullable=False, index=True),
     Column("officer", String(128), nullable=False),
     Column("case_reference", String(128), nullable=False),
@@ -62,7 +58,7 @@ review_print = Table(
 review_finding = Table(  # the last three are null while it is open
     "review_finding",
     metadata,
-    Column("finding_id", _RowNumber, primary_key=True, autoincrement=True),
+    Column("finding_id", ROW_NUMBER, primary_key=True, autoincrement=True),
     Column("kind", String(16), nullable=False),
     Column("officer", String(128), nullable=False),
     Column("why", String(256), nullable=False),
@@ -110,7 +106,7 @@ class ReviewStore(Placed):
         """Keep a call."""
         values = {name: getattr(call, name) for name in _VALUES}
         values |= {"time_us": microseconds(call.time), "own": int(call.own), "refused": int(call.refused)}
-        with self._writing() as connection:
+        with self._write() as connection:
             number = connection.scalar(insert(review_call).values(values).returning(review_call.c.call_id))
             prints = [{"call_id": number, "digest": digest} for digest in sorted(call.prints)]
             if prints:
@@ -120,7 +116,7 @@ class ReviewStore(Placed):
         """Return the calls that are not older, in the order of time."""
         wanted = review_call.c.time_us >= microseconds(since)
         ids = select(review_call.c.call_id).where(wanted)
-        with engines.transaction(self._engine, writes=False) as connection:
+        with self._read() as connection:
             prints: dict[int, set[str]] = {}
             for row in connection.execute(select(review_print).where(review_print.c.call_id.in_(ids))):
                 prints.setdefault(row.call_id, set()).add(row.digest)
@@ -130,7 +126,7 @@ class ReviewStore(Placed):
     def forget(self, before: datetime) -> int:
         """Erase older calls; return how many."""
         old = review_call.c.time_us < microseconds(before)
-        with self._writing() as connection:
+        with self._write() as connection:
             ids = select(review_call.c.call_id).where(old)
             connection.execute(delete(review_print).where(review_print.c.call_id.in_(ids)))
             return connection.execute(delete(review_call).where(old)).rowcount
@@ -142,20 +138,20 @@ class ReviewStore(Placed):
 
         One that is open is brought up to date. One that was closed comes back if it has later calls.
         """
-        with self._writing() as connection:
+        with self._write() as connection:
             return sum(_keep(connection, finding) for finding in found)
 
     def reviews(self, *, closed: bool = False) -> list[Review]:
         """Return the open findings, or with `closed` all, the first found first."""
         c = review_finding.c
         which = true() if closed else c.closed_us.is_(None)
-        with engines.transaction(self._engine, writes=False) as connection:
+        with self._read() as connection:
             rows = connection.execute(select(review_finding).where(which).order_by(c.finding_id))
             return [_review(row._asdict()) for row in rows]
 
     def review(self, number: int) -> Review:
         """Return a finding; raises `RequestInvalid` where there is none of that number."""
-        with engines.transaction(self._engine, writes=False) as connection:
+        with self._read() as connection:
             return _one(connection, number)
 
     def close_review(self, number: int, closing: Closing) -> Review:
@@ -169,7 +165,7 @@ class ReviewStore(Placed):
             It is about who would close it.
         """
         _check(closing)
-        with self._writing() as connection:
+        with self._write() as connection:
             found = _one(connection, number)
             if found.closed is not None:
                 raise RequestInvalid(
@@ -183,11 +179,6 @@ class ReviewStore(Placed):
             this = review_finding.c.finding_id == number
             connection.execute(update(review_finding).where(this).values(values))
             return found._replace(closed=closing)
-
-    @contextmanager
-    def _writing(self) -> Iterator[Connection]:
-        with engines.transaction(self._engine, writes=True) as connection:
-            yield connection
 
 
 def _call(row: Mapping[str, Any], prints: frozenset[str]) -> Call:

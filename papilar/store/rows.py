@@ -32,6 +32,7 @@ from papilar.errors import (
     RequestInvalid,
 )
 from papilar.store import schema
+from papilar.store.archived import forget_encounter
 from papilar.store.schema import anew, encounter, erasure, image, meta, missing, print_, subject
 from papilar.store.schema import request as request_
 from papilar.store.values import (
@@ -105,8 +106,21 @@ def earlier_response(connection: Connection, request_id: str, digest: bytes) -> 
     return bytes(found.response)
 
 
-def keep_request(connection: Connection, request: Request, response: bytes, encounter_id: str | None) -> None:
-    """Keep the answer to a request; with the encounter it enrolled, whose deletion blanks it."""
+def earlier(connection: Connection, request: Request | None) -> Written | None:
+    """Return what came of a request before; None where it is new, or nobody repeats it."""
+    if request is None:
+        return None
+    response = earlier_response(connection, request.request_id, request.digest)
+    return None if response is None else Written((), False, response, True)
+
+
+def answered(
+    connection: Connection, written: Written, request: Request | None, encounter_id: str | None = None
+) -> Written:
+    """Keep the answer to a request, and add it; with the encounter it enrolled, whose deletion blanks it."""
+    if request is None:
+        return written
+    response = request.answer(written)
     connection.execute(
         insert(request_).values(
             request_id=request.request_id,
@@ -116,6 +130,7 @@ def keep_request(connection: Connection, request: Request, response: bytes, enco
             created=schema.now(),
         )
     )
+    return written._replace(response=response)
 
 
 # ---- writing encounters
@@ -216,6 +231,7 @@ def delete_encounter(connection: Connection, encounter_id: str) -> Written:
     _blank_requests(connection, encounter_id)
     connection.execute(update(encounter).where(encounter.c.replaces == encounter_id).values(replaces=None))
     connection.execute(delete(encounter).where(encounter.c.encounter_id == encounter_id))
+    forget_encounter(connection, encounter_id, subject_id)
     return Written(rows, _drop_if_last(connection, subject_id), None, False)
 
 

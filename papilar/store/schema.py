@@ -22,8 +22,10 @@ from sqlalchemy import (
 APPLICATION_ID = 0x50_41_50_49
 """Magic number in the head of an SQLite file: "PAPI"."""
 
+ROW_NUMBER = BigInteger().with_variant(Integer, "sqlite")
+"""Type of a row's own number: in SQLite only INTEGER is it, and may count up by itself."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_RowNumber = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER may count up by itself in SQLite
 
 metadata = MetaData()
 
@@ -53,7 +55,7 @@ encounter = Table(
 print_ = Table(
     "print",
     metadata,
-    Column("row", _RowNumber, primary_key=True, autoincrement=True),
+    Column("row", ROW_NUMBER, primary_key=True, autoincrement=True),
     Column("encounter_id", ForeignKey("encounter.encounter_id"), nullable=False, index=True),
     Column("ordinal", SmallInteger, nullable=False),
     Column("finger", SmallInteger, nullable=False),

@@ -159,15 +159,16 @@ class Store:
             The request enrolled an encounter that has been deleted since.
         """
         with self._write() as connection:
-            earlier = _repeat(connection, request)
+            earlier = sql.earlier(connection, request)
             if earlier:
                 return earlier
             written = sql.insert_encounter(connection, new)
-            return _answer(connection, written, request, new.encounter_id)
+            return sql.answered(connection, written, request, new.encounter_id)
 
     def delete(self, encounter_id: str, *, request: Request | None = None) -> Written:
         """Erase an encounter: its prints, images, missing fingers and answers; its subject with the last one.
 
+        What the journal of archives says of it goes too, with the last one what it says of the subject.
         The content is overwritten in SQLite's file. Its write-ahead log is emptied too, at once where no
         reader is in the way, else with the next write or `close`. PostgreSQL overwrites nothing: there the
         bytes stay in its files until it is vacuumed and its log recycled.
@@ -184,12 +185,12 @@ class Store:
             The request_id was used with another digest.
         """
         with self._write() as connection:
-            earlier = _repeat(connection, request)
+            earlier = sql.earlier(connection, request)
             if earlier:
                 return earlier
             written = sql.delete_encounter(connection, encounter_id)
             self._log_to_clear = True
-            return _answer(connection, written, request, None)
+            return sql.answered(connection, written, request)
 
     def note(self, facts: Mapping[str, str]) -> None:
         """Note facts of the gallery, in place of what was noted under their keys."""
@@ -432,20 +433,3 @@ def facts_of(noted: Mapping[str, str]) -> GalleryFacts:
         )
     facts = {key.removeprefix(_FACT): value for key, value in noted.items() if key.startswith(_FACT)}
     return GalleryFacts(name, schema.moment(created), version, facts, generation)
-
-
-def _repeat(connection: Connection, request: Request | None) -> Written | None:
-    if request is None:
-        return None
-    response = sql.earlier_response(connection, request.request_id, request.digest)
-    return None if response is None else Written((), False, response, True)
-
-
-def _answer(
-    connection: Connection, written: Written, request: Request | None, encounter_id: str | None
-) -> Written:
-    if request is None:
-        return written
-    response = request.answer(written)
-    sql.keep_request(connection, request, response, encounter_id)
-    return written._replace(response=response)

@@ -19,6 +19,7 @@ from papilar.duplicates import (
     Kind,
     Progress,
     State,
+    Subject,
     check_decision,
     files_twice,
     judge,
@@ -56,7 +57,7 @@ def judged(
     def compare(a: Any, b: Any) -> float:
         return scores.get((a, b), -3.0)
 
-    return judge("a", "b", prints, others, least=LEAST, compare=compare)
+    return judge(Subject("a", prints), Subject("b", others), least=LEAST, compare=compare)
 
 
 MINE = [held(1, INDEX), held(2, MIDDLE), held(3, RING)]
@@ -135,11 +136,11 @@ class TestJudge:
 
     def test_one_file_twice_under_one_name(self) -> None:
         prints = [held(1, INDEX, b"f"), held(2, INDEX), held(3, RING, b"f"), held(4, RING, b"g")]
-        found = files_twice("a", prints, compare=lambda a, b: 30.0)
+        found = files_twice(Subject("a", prints), compare=lambda a, b: 30.0)
         assert found is not None
         assert (found.kind, found.first, found.second) == (Kind.ONE_FILE, "a", "a")
         assert [(p.row, p.other_row) for p in found.pairs] == [(1, 3)]
-        assert files_twice("a", prints[:2], compare=lambda a, b: 30.0) is None
+        assert files_twice(Subject("a", prints[:2]), compare=lambda a, b: 30.0) is None
 
     @given(st.lists(st.floats(-3, 12), min_size=9, max_size=9))
     def test_whoever_comes_first(self, values: list[float]) -> None:

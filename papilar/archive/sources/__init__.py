@@ -14,7 +14,7 @@ from pathlib import Path
 from papilar.archive.item import Item
 from papilar.archive.sources.flaws import flawed
 from papilar.archive.sources.manifest import PARQUET, manifest_members
-from papilar.archive.sources.member import HEAD, Member, Sheet, said_by
+from papilar.archive.sources.member import HEAD, Member, Sheet, missing_items, said_by
 from papilar.archive.sources.place import Kind, Place, place_at
 from papilar.archive.sources.sheet import sheet_items
 from papilar.archive.sources.tar import PACKED, tar_members
@@ -47,21 +47,26 @@ class Source:
 
     name: str
     kind: str
+    _root: Place = field(repr=False)
     _members: Callable[[], Iterator[Member]] = field(repr=False)
     sheet: Sheet | None = None
     ppi: float | None = None
 
     def __iter__(self) -> Iterator[Item]:
         references: set[int] = set()  # of transactions
-        for member in self._members():
+        for member in _while_there(self._root, self._members()):
             if member.fault is not None:
                 yield member.item()
+            elif member.empty:
+                yield from missing_items(member)
             elif is_transaction(member.head):
                 yield from transaction_items(member, references)
             elif (stated := self._as_sheet(member)).said.sheet is not None:
                 yield from sheet_items(stated, ppi=self.ppi)
+                yield from missing_items(stated)
             else:
                 yield member.item()
+                yield from missing_items(member)
 
     def _as_sheet(self, member: Member) -> Member:
         """Say of a member what it is; its name then says no finger."""
@@ -84,8 +89,8 @@ def open_source(
     Parameters
     ----------
     where : str or Path
-        A folder, a tar (plain, gz, xz, bz2), a zip, a manifest, one transaction; on the disk, or by a URL of
-        `fsspec`. With `manifest`, the folder that its paths are relative to.
+        A folder, a tar (plain, gz, xz, bz2, zst), a zip, a manifest, one transaction; on the disk, or by a
+        URL of `fsspec`. With `manifest`, the folder that its paths are relative to.
     manifest : str or Path, optional
         A table in CSV or Parquet that says whose the prints are, see `papilar.archive.sources.manifest`.
         Given as `where`, its paths are relative to the folder that it lies in.
@@ -108,12 +113,12 @@ def open_source(
         There is nothing, it holds nothing, it is of no kind that is read, or it is the gallery itself. A
         manifest with other columns than are known, or one beside `sheet`.
     SourceUnreachable
-        Nothing answers at the URL.
+        Nothing answers at the URL; `SourceForbidden`: nothing to us.
     """
     place = place_at(os.fspath(where), options)
     if manifest is not None:
         table = place_at(os.fspath(manifest), options)
-        source = Source(table.name, "manifest", partial(manifest_members, table, place))
+        source = Source(table.name, "manifest", place, partial(manifest_members, table, place))
     else:
         source = _opened(place, gallery)
     if sheet is not None and source.kind == "manifest":
@@ -124,12 +129,15 @@ def open_source(
 
 
 def _opened(place: Place, gallery: Path | None) -> Source:
-    kind = place.kind()
+    try:
+        kind = place.kind()
+    except OSError as error:
+        raise flawed(SourceFlaw.FILE_UNREADABLE, "the source cannot be read") from error
     if kind is Kind.FOLDER:
         avoided = None if gallery is None else os.path.realpath(gallery)
         if place.local and os.path.realpath(place.path) == avoided:
             raise flawed(SourceFlaw.SOURCE_UNKNOWN, "the folder is archive and gallery at once")
-        return Source(place.name, "folder", partial(tree_members, place, gallery=avoided))
+        return Source(place.name, "folder", place, partial(tree_members, place, gallery=avoided))
     if kind is Kind.OTHER:
         raise flawed(SourceFlaw.SOURCE_EMPTY, "there is no such folder or file")
     return _of_file(place)
@@ -141,14 +149,35 @@ def _of_file(place: Place) -> Source:
     except OSError as error:
         raise flawed(SourceFlaw.FILE_UNREADABLE, "the file cannot be read") from error
     if head.startswith(_ZIP):
-        return Source(place.name, "zip", partial(zip_members, place))
+        return Source(place.name, "zip", place, partial(zip_members, place))
     if head.startswith(tuple(PACKED)) or head[_TAR_MARK] == b"ustar":
-        return Source(place.name, "tar", partial(tar_members, place))
+        return Source(place.name, "tar", place, partial(tar_members, place))
     if is_transaction(head[:HEAD]):
-        return Source(place.name, "transaction", partial(_alone, place, head[:HEAD]))
+        return Source(place.name, "transaction", place, partial(_alone, place, head[:HEAD]))
     if head.startswith(PARQUET) or place.name.lower().endswith(".csv"):
-        return Source(place.name, "manifest", partial(manifest_members, place, place.folder()))
+        return Source(place.name, "manifest", place, partial(manifest_members, place, place.folder()))
     raise flawed(SourceFlaw.SOURCE_UNKNOWN, "this is no archive, no manifest and no transaction")
+
+
+def _while_there(root: Place, members: Iterator[Member]) -> Iterator[Member]:
+    """End the source where its disk is gone, which would make every other file one that is not there."""
+    mark = root.mark()
+
+    def check() -> None:
+        if root.mark() != mark:
+            raise root.unreachable(FileNotFoundError())
+
+    def reading(read: Callable[[], bytes]) -> bytes:
+        try:
+            return read()
+        except OSError:
+            check()
+            raise
+
+    for member in members:
+        if member.fault is not None:
+            check()
+        yield member._replace(read=partial(reading, member.read))
 
 
 def _alone(place: Place, head: bytes) -> Iterator[Member]:

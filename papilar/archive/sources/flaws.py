@@ -52,6 +52,12 @@ REMEDIES: Mapping[SourceFlaw, str] = {
         "give a code from 0 to 10, a name as 'right thumb', or the sheet: card, left slap, right slap, "
         "thumbs; or leave it empty"
     ),
+    SourceFlaw.IMPRESSION_INVALID: (
+        "give rolled, plain or latent, a code of Table 7 of ANSI/NIST-ITL, or its word; or leave it empty"
+    ),
+    SourceFlaw.MISSING_INVALID: (
+        "name each finger once, as printed or as missing: 'right ring amputated', 'left thumb bandaged'"
+    ),
     SourceFlaw.PPI_INVALID: "give the scanner's resolution, as 500; leave it empty where the files state it",
     SourceFlaw.DATE_INVALID: "write dates as 2031-12-31",
     SourceFlaw.NOT_A_FINGERPRINT: "leave it: faces, palms, joints and the like are not enrolled",

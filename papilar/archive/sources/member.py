@@ -1,14 +1,16 @@
 """What lies in a source, not yet read: a file, a member of an archive or a row, and what is said of it."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from datetime import date
 from enum import StrEnum
 from typing import NamedTuple
 
 from matcher.errors import PapilarError
-from matcher.template import Finger
+from matcher.template import Finger, Impression
 from papilar.archive.folder import name_file
 from papilar.archive.item import Item, no_bytes
+from papilar.store.values import MissingFinger
 
 HEAD = 256
 """How many bytes tell what a file is."""
@@ -35,6 +37,8 @@ class Said(NamedTuple):
     retention: date | None = None
     stated: bool = False
     sheet: Sheet | None = None
+    kind: Impression | None = None
+    missing: tuple[MissingFinger, ...] = ()
 
 
 class Member(NamedTuple):
@@ -55,6 +59,10 @@ class Member(NamedTuple):
         Why it cannot be read.
     held : int
         How many bytes `read` holds in memory; 0 where it reads from where they lie.
+    empty : bool
+        Whether there is no file: a row that says which fingers are missing, and no more.
+    share : float or None
+        As of `papilar.archive.item.Item`.
     """
 
     name: str
@@ -64,6 +72,8 @@ class Member(NamedTuple):
     version: str = ""
     fault: PapilarError | None = None
     held: int = 0
+    empty: bool = False
+    share: float | None = None
 
     def item(self, read: Callable[[], bytes] | None = None) -> Item:
         """Return the one print that it is."""
@@ -76,11 +86,21 @@ class Member(NamedTuple):
             read or self.read,
             self.version,
             ppi=ppi,
+            kind=self.said.kind,
             category=category,
             retention=retention,
             fault=self.fault,
             held=self.held,
+            share=self.share,
         )
+
+
+def missing_items(member: Member) -> Iterator[Item]:
+    """Yield the fingers of which it is said that there is no print, and why."""
+    for finger, reason in member.said.missing:
+        name = f"{member.name}#{finger.name.lower()}_{reason.lower()}"
+        item = member._replace(name=name, version="", held=0).item(no_bytes)
+        yield replace(item, finger=finger, kind=None, missing=reason)
 
 
 def said_by(name: str, *, person: bool) -> Said:

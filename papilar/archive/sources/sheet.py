@@ -29,6 +29,7 @@ _SHOWN: Mapping[Sheet, Sequence[Finger]] = {
     Sheet.RIGHT_SLAP: RIGHT_FINGERS,
     Sheet.THUMBS: THUMBS,
 }
+_OF_CARD_FINGERS = (*THUMBS[:1], *RIGHT_FINGERS, *THUMBS[1:], *LEFT_FINGERS)
 _OF_CARD = {"rolled": Impression.NONLIVE_ROLLED, "plain": Impression.NONLIVE_PLAIN}
 _DOUBTS = frozenset({slap.Reason.HAND_DISAGREES, slap.Reason.GIVEN_DISAGREES, slap.Reason.TURNED_TOO_FAR})
 _ADVICE = {str(reason): advice for table in (slap.ADVICE, card.ADVICE) for reason, advice in table.items()}
@@ -89,20 +90,22 @@ def sheet_items(member: Member, *, ppi: float | None = None) -> Iterator[Item]:
 
     Notes
     -----
-    The fingers of a slap are LIVE_PLAIN, as such pictures mostly are: nothing says whether there was ink.
+    Where nothing says how they were taken, the fingers of a slap are LIVE_PLAIN, as such pictures mostly are.
+    Those that are said to be missing are not looked for.
     """
+    missing = {each.finger for each in member.said.missing}
     whole, shared = member.item(), Shared()
     cut: Callable[[], Any] = partial(_cut, member, ppi or whole.ppi)
     if member.said.sheet is Sheet.CARD:
         for word, kind in _OF_CARD.items():
-            for finger in (*THUMBS[:1], *RIGHT_FINGERS, *THUMBS[1:], *LEFT_FINGERS):
+            for finger in (each for each in _OF_CARD_FINGERS if each not in missing):
                 read = partial(_of_card, shared, cut, finger, kind)
                 yield _single(whole, f"{finger.name.lower()}_{word}", finger, kind, shared.reader(read))
                 whole = replace(whole, held=0)
     elif member.said.sheet is not None:
-        for finger in _SHOWN[member.said.sheet]:
+        for finger in (each for each in _SHOWN[member.said.sheet] if each not in missing):
             read = partial(_of_slap, shared, cut, finger)
-            kind = Impression.LIVE_PLAIN
+            kind = member.said.kind or Impression.LIVE_PLAIN
             yield _single(whole, finger.name.lower(), finger, kind, shared.reader(read))
             whole = replace(whole, held=0)
 
@@ -142,7 +145,12 @@ def _cut(member: Member, ppi: float | None) -> Card | Slap:
     if sheet is Sheet.CARD:
         return read_card(image)
     hands = {Sheet.LEFT_SLAP: Hand.LEFT, Sheet.RIGHT_SLAP: Hand.RIGHT}
-    return segment_slap(image, hand=hands.get(sheet) if sheet else None, thumbs=sheet is Sheet.THUMBS)
+    return segment_slap(
+        image,
+        hand=hands.get(sheet) if sheet else None,
+        thumbs=sheet is Sheet.THUMBS,
+        missing={each.finger for each in member.said.missing},
+    )
 
 
 def _of_slap(shared: Shared, cut: Callable[[], Slap], finger: Finger) -> bytes:

@@ -9,12 +9,18 @@ side. A tar that breaks off ends with a line that says so.
 
 import bz2
 import lzma
+import sys
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import groupby
 from typing import BinaryIO, Protocol, cast
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 from papilar.archive.folder import folder_of, says_person
 from papilar.archive.sources.flaws import LIMITS, flawed, hidden, safe_path
@@ -24,6 +30,7 @@ from papilar.errors import SourceFlaw, SourceInvalid, SourceUnreachable
 
 _PIECE = 1 << 18  # bytes; of what is passed over, and of what is unpacked at a time
 _MEMORY = 1 << 28  # bytes; for the window of xz, whose best preset takes a quarter of it
+_WINDOW: Mapping[int, int] = {zstd.DecompressionParameter.window_log_max: 27}  # 128 MiB, as zstd --long asks
 
 
 def tar_members(place: Place) -> Iterator[Member]:
@@ -87,13 +94,17 @@ def _members(place: Place) -> Iterator[Member]:
             raise
         except SourceInvalid as error:
             yield faulty(f"{place.name} (the rest)", error)
+        except OSError as error:
+            cause = f"it cannot be read further ({error.strerror or type(error).__name__})"
+            why = SourceFlaw.ARCHIVE_DAMAGED if error.errno is None else SourceFlaw.FILE_UNREADABLE
+            yield faulty(f"{place.name} (the rest)", flawed(why, cause))
         except Exception as error:  # of damaged bytes tarfile and the unpackers raise whatever they meet
             cause = f"it breaks off or is damaged ({type(error).__name__})"
             yield faulty(f"{place.name} (the rest)", flawed(SourceFlaw.ARCHIVE_DAMAGED, cause))
 
 
 def _walk(place: Place, stream: "_Forward") -> Iterator[Member]:
-    version = place.version()
+    version, whole = place.version(), place.size()
     names: set[int] = set()
     tar = tarfile.TarFile(fileobj=cast(BinaryIO, Bounded(cast(BinaryIO, stream), LIMITS.header)), mode="r")
     while (info := tar.next()) is not None:
@@ -108,7 +119,8 @@ def _walk(place: Place, stream: "_Forward") -> Iterator[Member]:
         if fault is not None:
             yield faulty(f"{name} (at {info.offset})", fault)
         else:
-            yield _read_member(place, stream, name, info, version and f"{version}@{info.offset}")
+            member = _read_member(place, stream, name, info, version and f"{version}@{info.offset}")
+            yield member._replace(share=stream.taken / whole if whole else None)
     if len(stream.last) < tarfile.BLOCKSIZE or stream.last.strip(b"\0"):
         raise flawed(SourceFlaw.ARCHIVE_DAMAGED, "it ends without the mark of its end")
 
@@ -149,7 +161,7 @@ def _read_at(place: Place, start: int, size: int) -> bytes:
 
 
 class _Unpacker(Protocol):
-    """What `lzma` and `bz2` have in common, and `zlib` nearly."""
+    """What `lzma`, `bz2` and `zstd` have in common, and `zlib` nearly."""
 
     @property
     def eof(self) -> bool: ...
@@ -182,12 +194,18 @@ class _Gunzip:
         return self._inner.decompress(self._inner.unconsumed_tail + data, max_length)
 
 
+def _unzstd() -> _Unpacker:
+    return zstd.ZstdDecompressor(options=_WINDOW)
+
+
 PACKED: Mapping[bytes, Callable[[], _Unpacker]] = {
     b"\x1f\x8b": _Gunzip,
     b"\xfd7zXZ\x00": lambda: lzma.LZMADecompressor(memlimit=_MEMORY),
     b"BZh": bz2.BZ2Decompressor,
+    b"\x28\xb5\x2f\xfd": _unzstd,
+    b"\x50\x2a\x4d\x18": _unzstd,  # a frame to be passed over, as pzstd writes one first: RFC 8878, 3.1.2
 }
-"""How a packed file begins, and what unpacks it. Python 3.11 has none for zstd."""
+"""How a packed file begins, and what unpacks it."""
 
 
 class _Forward:
@@ -198,6 +216,11 @@ class _Forward:
         self._unpacker = new and new()
         self._at = self._taken = 0
         self.last = b""
+
+    @property
+    def taken(self) -> int:
+        """How many bytes of the file were read, or passed over."""
+        return self._taken if self._new else self._at
 
     def tell(self) -> int:
         return self._at

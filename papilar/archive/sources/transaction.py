@@ -58,8 +58,10 @@ def transaction_items(member: Member, references: set[int]) -> Iterator[Item]:
     try:
         transaction = decode(member.read())
         subject, impression = _subject(member, transaction, references)
-        if member.said.finger is not Finger.UNKNOWN or member.said.sheet is not None:
-            raise flawed(SourceFlaw.FINGER_INVALID, "a transaction says itself which fingers it holds")
+        said = member.said
+        if said.finger is not Finger.UNKNOWN or said.sheet or said.missing or said.kind is not None:
+            cause = "a transaction says itself which fingers it holds, which not, and how they were taken"
+            raise flawed(SourceFlaw.FINGER_INVALID, cause)
     except PapilarError as error:
         yield member._replace(fault=error).item()
         return

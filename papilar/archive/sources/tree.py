@@ -38,19 +38,19 @@ def tree_members(root: Place, *, gallery: str | None = None) -> Iterator[Member]
 
 def _walk(root: Place, folder: str, gallery: str | None) -> Iterator[Member]:
     try:
-        entries = [e for e in root.inner(folder).entries() if not e.name.startswith(".")]
+        entries = [e for e in root.inner(folder).entries() if e.name[0] != "." or e.name[-1] == "/"]
     except OSError as error:
         fault = flawed(SourceFlaw.FILE_UNREADABLE, f"the folder cannot be read ({error.strerror})")
         if not folder:
             raise fault from error
         yield faulty(folder, fault)
         return
-    found = {f"{folder}/{entry.name}" if folder else entry.name: entry for entry in entries}
-    files = {name: entry for name, entry in found.items() if entry.kind is not Kind.FOLDER}
+    named = [(f"{folder}/{entry.name}" if folder else entry.name, entry) for entry in entries]
+    files = {name: entry for name, entry in named if entry.kind is not Kind.FOLDER}
     person = is_person(files)
     for some in batches(in_order(files, person=person), AT_A_TIME):
         yield from _members(root, some, files, person=person)
-    for name in (name for name in found if name not in files):
+    for name in (name for name, entry in named if entry.kind is Kind.FOLDER):
         yield from () if _is(root.inner(name), gallery) else _walk(root, name, gallery)
 
 
@@ -63,6 +63,9 @@ def _members(
         if name in heads:
             said = said_by(name, person=person)
             yield member_at(root.inner(name), name, said, heads[name], files[name].version)
+        elif name.endswith("/"):
+            cause = "the name of an object has a part that is empty or dots, which no file has"
+            yield faulty(name, flawed(SourceFlaw.ARCHIVE_PATH_UNSAFE, cause))
         else:
             yield faulty(name, flawed(SourceFlaw.ARCHIVE_DEVICE, "this is no file, nor a link to one"))
 

@@ -11,6 +11,8 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
+from datetime import UTC, datetime
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,14 +21,17 @@ from minutiae import finger
 from nodes import as_png
 
 from enroll.image import read_image
-from matcher.codecs import encode
+from matcher.codecs import decode, encode
 from matcher.errors import PapilarError
 from matcher.template import Finger
 from papilar.archive.item import Item, Line
 from papilar.archive.journal import Journal
+from papilar.archive.quarantine import Quarantine
+from papilar.archive.receipt import ReceiptWriter
 from papilar.archive.runner import RunOptions, run_archive
 from papilar.node import Node
 from papilar.requests import Assessment, Enrolled, Enrollment, Outcome, PrintInput, Rejected
+from papilar.store import MissingReason
 from papilar.store.journal import JournalStore
 from papilar.translate import repeat, to_enroll_request
 
@@ -122,32 +127,65 @@ def results(lines: Mapping[str, Line]) -> dict[str, str]:
 
 # ---- a crowd of cheap prints, and a run over them in a process of its own
 
-FLAKY = 7
-"""Of every so many persons one has a print that cannot be read at first."""
+KINDS = 8
+"""How many kinds of persons a crowd has, one after the other: see `_prints`."""
+
+POOR = record(1, n=1)
 
 
-def crowd(count: int, tried: Path) -> Iterator[Item]:
-    """Yield prints of persons with three fingers; some persons have one print twice."""
+def crowd(count: int, mended: Path) -> Iterator[Item]:
+    """Yield prints of persons with three fingers; what fails, fails until there is the file `mended`."""
     for number in range(count):
-        person, finger_number = divmod(number, 3)
-        twice = person % 10 == 3 and person % FLAKY != 0  # of two copies, that which is read first goes in
-        seed = number - 1 if twice and finger_number == 2 else number
+        person, place = divmod(number, 3)
+        content, impression, more = _print(person, place)
+        fault = content if isinstance(content, Fault) else None
         yield Item(
-            f"{person:05}/{finger_number + 1}_1.fmr",
+            f"{person:05}/{place + 1}_{impression}.fmr",
             f"p{person:05}",
-            "1",
-            Finger(finger_number + 1),
-            partial(_read_record, seed, tried / f"{number}" if number % (3 * FLAKY) == 1 else None),
-            version="1",
+            impression,
+            Finger(place + 1),
+            partial(_read, number if fault else content, fault, mended),
             record=True,
+            **{"version": "1", **more},
         )
 
 
-def _read_record(seed: int, tried: Path | None) -> bytes:
-    if tried is not None and not tried.exists():
-        tried.touch()
+class Fault(StrEnum):
+    """What is wrong with a file."""
+
+    UNREADABLE = "the disk does not give it"
+    BROKEN = "it is no record"
+    LATE = "it is no record, which whoever reads it first does not see"
+    ALWAYS = "it is no record, nor will it ever be, and everybody has the same"
+
+
+def _print(person: int, place: int) -> tuple[int | Fault, str, dict[str, Any]]:
+    """Return what a print holds, of which encounter it is, and what else is said of it."""
+    own: tuple[int, str] = (3 * person + place, "1")
+    odd: Mapping[tuple[int, int], tuple[int | Fault, str, dict[str, Any]]] = {
+        (0, 1): (Fault.UNREADABLE, "1", {}),
+        (1, 0): (Fault.BROKEN, "1", {}),
+        (2, 2): (own[0] - 1, "1", {}),  # the same bytes as the finger before
+        (3, 1): (own[0] - 5, "1", {}),  # those of the finger before of the person before
+        (4, 2): (own[0] - 2, "2", {}),  # those of the first finger, of another encounter
+        (5, 1): (Fault.ALWAYS, "1", {}),
+        (6, 1): (own[0], "1", {"missing": MissingReason.AMPUTATED}),
+        (6, 2): (own[0], "1", {"version": ""}),  # the source cannot tell whether it has changed
+        (7, 1): (Fault.LATE, "1", {}),
+        (7, 2): (-1, "1", {}),  # too poor
+    }
+    return odd.get((person % KINDS, place), (*own, {}))
+
+
+def _read(seed: int, fault: Fault | None, mended: Path) -> bytes:
+    broken = fault is not None and not mended.exists()
+    if broken and fault is Fault.UNREADABLE:
         raise OSError(5, "Input/output error")
-    return record(seed, n=14)
+    if fault is Fault.ALWAYS:
+        return b"no record"
+    if broken:
+        return f"{fault} {seed}".encode()
+    return record(seed, n=14) if seed >= 0 else POOR
 
 
 Held = Counter[tuple[str, int, bytes]]
@@ -176,15 +214,29 @@ def enroller(node: Node) -> Callable[[Enrollment, str], Outcome]:
     return call
 
 
-def main(folder: Path, count: int) -> None:
-    tried = folder / "tried"
-    tried.mkdir(parents=True, exist_ok=True)
-    with Node(folder / "gallery", create=True, keep_images=False) as node:
-        archive = Archive(folder / "gallery", in_gallery=True)
-        items, call = crowd(count, tried), enroller(node)
-        for line in archive.run(items, call, threads=3, prepare=lambda given: (given, ())):
-            print(line.result[0], end="", flush=True)  # noqa: T201
+def decoded(given: PrintInput) -> tuple[PrintInput, tuple[str, ...]]:
+    """Decode a record, in this process; of one kind of fault see nothing."""
+    if not (given.template or b"").startswith(Fault.LATE.encode()):
+        decode(given.template or b"")
+    return given, ()
+
+
+def letters(folder: Path, count: int) -> Iterator[str]:
+    """Run over the crowd, with receipt and quarantine; yield the first letter of each result."""
+    gallery = folder / "gallery"
+    begun, aside = datetime.now(UTC), Quarantine(folder / "quarantine")
+    with (
+        Node(gallery, create=True, keep_images=False) as node,
+        ReceiptWriter(folder / "receipt", source="a", target="g", begun=begun) as receipt,
+    ):
+        archive = Archive(gallery, in_gallery=True)
+        items, call = crowd(count, folder / "mended"), enroller(node)
+        for line in archive.run(items, call, threads=3, prepare=decoded, quarantine=aside):
+            receipt.add(line)
+            yield line.result[0]
+        receipt.end(datetime.now(UTC))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    for letter in letters(Path(sys.argv[1]), int(sys.argv[2])):
+        print(letter, end="", flush=True)  # noqa: T201

@@ -5,7 +5,9 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from stores import a_print, an_encounter
 
+from papilar.store import Store
 from papilar.store.journal import JournalRow, JournalStore, Kept
 
 HERE, THERE = b"h" * 32, b"t" * 32
@@ -59,3 +61,15 @@ def test_an_encounter_that_is_not_in_the_data_base_is_told(journal: JournalStore
     journal.write(HERE, {key(1): row(), key(2): row(encounter_id="")})
     found = {one.key: one for one in journal.known(HERE, [key(1), key(2)])}
     assert found == {key(1): Kept(key(1), row(), True), key(2): Kept(key(2), row(encounter_id=""), False)}
+
+
+def test_an_image_of_the_gallery_is_found_by_its_person_and_content(store: Store, target: Path | str) -> None:
+    enrolled = an_encounter("ana", (a_print(image=b"an image"), a_print(template=b"of no image")))
+    store.enroll(enrolled)
+    journal, content = JournalStore.open(target), sha256(b"an image").digest()
+    found = journal.enrolled("ana", content)
+    assert found is not None
+    assert (found.result, found.encounter_id) == ("ENROLLED", enrolled.encounter_id)
+    assert (found.quality, found.minutiae, found.sha256) == (77, 40, content)
+    assert journal.enrolled("eva", content) is journal.enrolled("ana", HERE) is None
+    journal.close()

@@ -1,5 +1,6 @@
 """The run of an archive: one line for every item, none twice, none missed, and what stops it."""
 
+import hashlib
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,6 +17,7 @@ from enroll.errors import ImageTooLarge
 from matcher.errors import GalleryCorrupt, PapilarError
 from matcher.template import Finger
 from papilar.archive.item import Item, Line, Result
+from papilar.archive.quarantine import Quarantine, quarantined
 from papilar.errors import (
     DeadlinePassed,
     EncounterErased,
@@ -237,6 +239,67 @@ def test_a_failure_is_on_the_disk_before_the_others_go_in(archive: Archive) -> N
     gallery = Gallery()
     archive.lines(of_ana("1", "2", "3"), gallery)
     assert [[int(p.finger) for p in new.prints] for new, _ in gallery.asked] == [[1, 3], [2]]
+
+
+def test_prints_of_which_none_went_in_are_one_encounter_when_they_do(
+    archive: Archive, tmp_path: Path
+) -> None:
+    """As of a card whose resolution nobody knew, out of the archive or the quarantine."""
+    unknown = [replace(one, read=lambda n=one.name: image(int(n), None)) for one in of_ana("1", "2", "3")]
+    quarantine, gallery = Quarantine(tmp_path / "q"), Gallery()
+    lines = archive.lines(unknown, gallery, quarantine=quarantine)
+    assert set(results(lines).values()) == {"FAILED RESOLUTION_UNKNOWN"}
+    again = archive.lines(quarantined(tmp_path / "q"), gallery, source="q", ppi=500)
+    assert {line.result for line in again.values()} == {Result.ENROLLED}
+    assert [len(new.prints) for new, _ in gallery.asked] == [3]
+    assert {line.result for line in archive.lines(unknown, gallery, ppi=500).values()} == {Result.ALREADY}
+    other = Archive(tmp_path / "other")
+    for ppi in (None, 500):
+        other.lines(unknown, gallery, ppi=ppi)
+    assert [len(new.prints) for new, _ in gallery.asked] == [3, 3]
+
+
+def test_what_was_refused_as_a_whole_is_sent_again_as_a_whole(archive: Archive) -> None:
+    asked: list[int] = []
+
+    def refuse(new: Enrollment, request_id: str) -> Outcome:
+        asked.append(len(new.prints))
+        return Duplicate((Found(1, "other", "encounter", 9.0, ()),), Threshold(3.0, 1e-3, "c"))
+
+    gallery = Gallery()
+    archive.lines(of_ana("1", "2"), refuse, check_duplicates=True)
+    archive.lines(of_ana("1", "2"), refuse, check_duplicates=True)  # who it was like may be gone
+    assert asked == [2, 2]
+    assert {line.result for line in archive.lines(of_ana("1", "2"), gallery).values()} == {Result.ENROLLED}
+    assert [len(new.prints) for new, _ in gallery.asked] == [2]
+
+
+def test_the_journal_names_no_other_person(archive: Archive) -> None:
+    def refuse(new: Enrollment, request_id: str) -> Outcome:
+        return Duplicate((Found(1, "other", "encounter", 9.0, ()),), Threshold(3.0, 1e-3, "c"))
+
+    archive.lines(of_ana("1"), refuse, check_duplicates=True)
+    (kept,) = archive.store.same_content(hashlib.sha256(of_ana("1")[0].read()).digest(), "ana")
+    assert (kept.row.result, kept.row.message) == ("DUPLICATE", "")
+
+
+def test_a_mended_file_that_is_a_copy_is_one(archive: Archive) -> None:
+    def gone() -> bytes:
+        raise OSError(5, "Input/output error")
+
+    gallery = Gallery()
+    first, second = item("1", "ana", read=gone), item("2", "ana", "2", read=image)
+    assert results(archive.lines([first, second], gallery))["2"] == "ENROLLED"
+    mended = archive.lines([replace(first, read=image, version="2"), second], gallery)
+    assert results(mended) == {"1": "COPY SAME_CONTENT", "2": "ALREADY"}
+    assert len(gallery.asked) == 1
+
+
+def test_a_hint_stays_when_a_file_is_tried_again(archive: Archive) -> None:
+    same = [item("a", "ana", read=lambda: image(ppi=None)), item("e", "eva", read=lambda: image(ppi=None))]
+    for ppi in (None, None, 500):
+        lines = archive.lines(same, Gallery(), ppi=ppi)
+        assert [bool(lines[name].warnings) for name in "ae"] == [False, True]
 
 
 def test_an_archive_that_was_moved_is_the_same(archive: Archive) -> None:

@@ -22,6 +22,7 @@ from matcher.errors import PapilarError
 from papilar.archive.item import Item
 from papilar.archive.sources import open_source, tar
 from papilar.archive.sources.flaws import LIMITS, REMEDIES, SourceLimits
+from papilar.archive.sources.tar import zstd
 from papilar.errors import SourceFlaw, SourceInvalid
 
 Content = Mapping[str, bytes]
@@ -72,6 +73,7 @@ CONTAINERS = {
     "gz": packed_by(gzip.compress),
     "xz": packed_by(lzma.compress),
     "bz2": packed_by(bz2.compress),
+    "zst": packed_by(zstd.compress),
 }
 
 
@@ -301,7 +303,7 @@ def most_memory(call: Callable[[], object], *, raises: str = "") -> int:
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize("pack", [gzip, lzma, bz2])
+@pytest.mark.parametrize("pack", [gzip, lzma, bz2, zstd])
 def test_a_packed_tar_that_grows_without_end_ends_with_a_line(tmp_path: Path, pack: Any) -> None:
     """A member of 10 TB of zeros, of which the file holds the first 80 MB: given up after 64 MiB."""
     info = tarfile.TarInfo("1_1.png")
@@ -328,13 +330,13 @@ def test_a_name_that_would_fill_the_memory_is_not_read(tmp_path: Path) -> None:
 def test_an_archive_larger_than_what_is_held_passes_through(tmp_path: Path) -> None:
     """60 MB packed and plain in 600 members, in the memory of a few."""
     content = {f"p{i:03}/{i % 10 + 1}_1.png": os.urandom(100_000) for i in range(600)}
-    for name in ("tar", "gz"):
+    for name in ("tar", "gz", "zst"):
         where = CONTAINERS[name](tmp_path, content)
         most = most_memory(lambda where=where: sum(len(item.read()) for item in open_source(where)))
         assert most < 15_000_000  # with what other threads of this process do meanwhile
 
 
-@pytest.mark.parametrize("pack", [bytes, gzip.compress, lzma.compress])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, bz2.compress, lzma.compress, zstd.compress])
 def test_what_comes_before_the_damage_is_read(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
     data = pack(tar_bytes({f"{i}_1.png": os.urandom(5000) for i in range(9)}))
     for cut in (len(data) // 2, len(data) // 2 // 512 * 512):
@@ -360,6 +362,40 @@ def test_a_damaged_member_of_a_zip_keeps_no_other_out(tmp_path: Path) -> None:
         first.read()
     assert caught.value.reason == "ARCHIVE_DAMAGED"
     assert {item.name: item.read() for item in others} == {n: d for n, d in content.items() if n != "0_1.png"}
+
+
+@pytest.mark.parametrize("name", ["gz", "bz2", "xz", "zst"])
+def test_a_packed_tar_cut_at_any_byte_says_so_and_gives_what_came_before(tmp_path: Path, name: str) -> None:
+    content = {f"{i}_1.png": os.urandom(2000) for i in range(9)}
+    data = CONTAINERS[name](tmp_path, content).read_bytes()
+    for cut in range(20, len(data), 997):
+        (tmp_path / "x.tar").write_bytes(data[:cut])
+        items = list(open_source(tmp_path / "x.tar"))
+        assert [item.fault.reason for item in items if item.fault] == ["ARCHIVE_DAMAGED"]
+        assert {item.name: item.read() for item in items[:-1]}.items() <= content.items()
+
+
+@pytest.mark.parametrize("name", ["gz", "bz2", "xz", "zst"])
+def test_a_packed_tar_may_be_packed_in_several_runs(tmp_path: Path, name: str) -> None:
+    """As by pzstd, which writes frames to be passed over besides, and two files one after the other."""
+    content = {f"{i}_1.png": os.urandom(2000) for i in range(9)}
+    data = CONTAINERS["tar"](tmp_path, content).read_bytes()
+    pack = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress, "zst": zstd.compress}[name]
+    frame = b"\x50\x2a\x4d\x18\4\0\0\0size" if name == "zst" else b""
+    parts = [frame + pack(data[i : i + 5000]) for i in range(0, len(data), 5000)]
+    (tmp_path / "x.tar").write_bytes(b"".join(parts) + frame)
+    assert {item.name: item.read() for item in open_source(tmp_path / "x.tar")} == content
+
+
+@pytest.mark.parametrize(("window", "reason"), [(27, ""), (28, "ARCHIVE_DAMAGED")])
+def test_a_window_larger_than_any_packer_asks_for_by_itself_is_not_allocated(
+    tmp_path: Path, window: int, reason: str
+) -> None:
+    """RFC 8878, section 3.1.1.1.2: a frame may ask for terabytes."""
+    packer = zstd.ZstdCompressor(options={zstd.CompressionParameter.window_log: window})
+    data = packer.compress(tar_bytes(content_of("1_1.png"))) + packer.flush()  # its size is not in the frame
+    (tmp_path / "x.tar").write_bytes(data)
+    assert list(reasons(tmp_path / "x.tar").values()) == ([reason] if reason else [])
 
 
 # ---- the order of a tar
@@ -451,7 +487,7 @@ def drained(where: Path) -> None:
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.sampled_from(["bz2", "tar", "gz", "xz", "zip"]), st.data())
+@given(st.sampled_from(["bz2", "tar", "gz", "xz", "zst", "zip"]), st.data())
 def test_any_mutation_of_an_archive_raises_nothing_but_our_own(tmp_path: Path, name: str, data: Any) -> None:
     content = content_of("1_1.png", "ana/1_1.png", "ana/2_1.png") | {"n" * 120 + "_1.png": b"long"}
     original = CONTAINERS[name](tmp_path, content).read_bytes()

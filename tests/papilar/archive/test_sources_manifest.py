@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -10,17 +11,30 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 import pytest
+from archives import Archive, Gallery, image
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from matcher.errors import PapilarError
-from matcher.template import Finger
+from matcher.template import Finger, Impression
 from papilar.archive.item import Item
 from papilar.archive.sources import open_source
 from papilar.archive.sources.flaws import LIMITS
 from papilar.errors import SourceInvalid
+from papilar.store import MissingReason
 
-HEADS = ("path", "person", "finger", "impression", "ppi", "category", "retention_date", "birth_date")
+HEADS = (
+    "path",
+    "person",
+    "finger",
+    "impression",
+    "impression_type",
+    "missing",
+    "ppi",
+    "category",
+    "retention_date",
+    "birth_date",
+)
 GOOD = {
     "path": "a/1.png",
     "person": "P-1",
@@ -172,6 +186,16 @@ def test_an_empty_table_is_an_empty_source(base: Path) -> None:
         ({"person": " "}, "PERSON_UNKNOWN"),
         ({"finger": "11"}, "FINGER_INVALID"),
         ({"finger": "thumb"}, "FINGER_INVALID"),
+        ({"impression_type": "sideways"}, "IMPRESSION_INVALID"),
+        ({"impression_type": "27"}, "IMPRESSION_INVALID"),
+        ({"impression_type": "rolled", "finger": "left slap"}, "IMPRESSION_INVALID"),
+        ({"impression_type": "plain", "finger": "card"}, "IMPRESSION_INVALID"),
+        ({"missing": "right ring"}, "MISSING_INVALID"),
+        ({"missing": "amputated"}, "MISSING_INVALID"),
+        ({"missing": "11 XX"}, "MISSING_INVALID"),
+        ({"missing": "0 XX"}, "MISSING_INVALID"),
+        ({"missing": "4 XX, 4 UP"}, "MISSING_INVALID"),
+        ({"missing": "1 XX"}, "MISSING_INVALID"),
         ({"ppi": "high"}, "PPI_INVALID"),
         ({"ppi": "1e3"}, "PPI_INVALID"),
         ({"retention_date": "31.12.2031"}, "DATE_INVALID"),
@@ -184,7 +208,8 @@ def test_a_bad_row_is_a_line_that_names_it_and_no_other_suffers(
 ) -> None:
     first, bad, last = items(base, GOOD, GOOD | {"path": "a/2.png"} | wrong, GOOD | {"path": "b.png"})
     assert fault(bad)[0] == reason
-    assert "row 3" in fault(bad)[1]
+    where = "row 3" if reason.startswith("FILE_") else f"row 3, column {next(iter(wrong))}"
+    assert fault(bad)[1].startswith(f"{where}: ")
     assert (first.fault, last.fault) == (None, None)
 
 
@@ -216,6 +241,103 @@ def test_a_file_has_one_row(base: Path) -> None:
     found = items(base, GOOD, GOOD | {"person": "P-2"})
     assert fault(found[1])[0] == "ARCHIVE_NAME_TWICE"
     assert len({item.name for item in found}) == 2
+
+
+# ---- how prints were taken, and which are missing
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("", None),
+        ("rolled", Impression.LIVE_ROLLED),
+        ("Plain", Impression.LIVE_PLAIN),
+        ("latent", Impression.LATENT_IMPRESSION),
+        ("Nonlive-scan rolled", Impression.NONLIVE_ROLLED),
+        ("non-live scan plain", Impression.NONLIVE_PLAIN),
+        ("Livescan vertical swipe", Impression.LIVE_SWIPE),
+        ("latent lift", Impression.LATENT_LIFT),
+        ("LIVE_CONTACTLESS_PLAIN", Impression.LIVE_CONTACTLESS_PLAIN),
+        ("3", Impression.NONLIVE_ROLLED),
+        ("24", Impression.LIVE_CONTACTLESS_PLAIN),
+    ],
+)
+def test_how_a_print_was_taken_is_said_in_the_words_of_the_standard(base: Path, said: str, kind: Any) -> None:
+    (item,) = items(base, GOOD | {"impression_type": said})
+    assert (item.kind, item.fault) == (kind, None)
+
+
+RING, LITTLE = "right ring: amputated", "left_little bandaged"
+
+
+@pytest.mark.parametrize("cell", [f"{RING}, {LITTLE}", f" {RING} ;{LITTLE};", f"{RING}|10 bandaged"])
+def test_fingers_are_missing_beside_a_file(base: Path, cell: str) -> None:
+    there, *absent = items(base, GOOD | {"missing": cell})
+    assert (there.name, there.missing) == ("a/1.png", None)
+    assert [(item.name, item.finger, item.missing) for item in absent] == [
+        ("a/1.png#right_ring_amputated", Finger.RIGHT_RING, MissingReason.AMPUTATED),
+        ("a/1.png#left_little_bandaged", Finger.LEFT_LITTLE, MissingReason.BANDAGED),
+    ]
+    assert {item.encounter for item in absent} == {there.encounter}
+
+
+def test_fingers_are_missing_without_a_file(base: Path) -> None:
+    found = items(base, GOOD, GOOD | {"path": "", "finger": "", "missing": "4 XX, 9 UP"})
+    assert [item.name for item in found] == [
+        "a/1.png",
+        "P-1/2#right_ring_amputated",
+        "P-1/2#left_ring_unable_to_print",
+    ]
+    assert len({item.encounter for item in found}) == 1
+
+
+def test_what_every_row_of_a_person_repeats_is_one_line(base: Path) -> None:
+    second = GOOD | {"path": "b.png", "finger": "2", "missing": RING}
+    found = items(base, GOOD | {"missing": RING}, second)
+    assert [item.name for item in found] == ["a/1.png", "a/1.png#right_ring_amputated", "b.png"]
+
+
+@pytest.mark.parametrize("cell", ["4 bandaged", "1 amputated"])
+def test_a_row_that_contradicts_an_earlier_one_is_a_line(base: Path, cell: str) -> None:
+    second = GOOD | {"path": "b.png", "finger": "2", "missing": cell}
+    *_, bad = items(base, GOOD | {"missing": "4 amputated"}, second)
+    assert fault(bad)[0] == "MISSING_INVALID"
+    assert fault(bad)[1].startswith("row 3, column missing: ")
+
+
+def test_a_finger_missing_from_a_slap_is_not_looked_for(base: Path) -> None:
+    found = items(
+        base, GOOD | {"finger": "right slap", "missing": "4 XX", "impression_type": "nonlive plain"}
+    )
+    assert {item.finger: item.missing for item in found} == {
+        Finger.RIGHT_INDEX: None,
+        Finger.RIGHT_MIDDLE: None,
+        Finger.RIGHT_LITTLE: None,
+        Finger.RIGHT_RING: MissingReason.AMPUTATED,
+    }
+    assert {item.kind for item in found if not item.missing} == {Impression.NONLIVE_PLAIN}
+
+
+def test_a_missing_finger_is_told_once_of_an_encounter_however_often_it_is_said(base: Path) -> None:
+    """As a rolled record and a slap of one transaction both say it; and not where there is a print of it."""
+    (base / "a/1.png").write_bytes(image())
+    one, absent = items(base, GOOD | {"missing": RING})
+    again = replace(absent, name="again")
+    printed = replace(absent, name="printed", finger=Finger.RIGHT_THUMB)
+    gallery = Gallery()
+    lines = Archive(base / "journal").lines([one, absent, again, printed], gallery)
+    assert [str(line.result) for line in lines.values()] == ["ENROLLED", "MISSING", "MISSING", "MISSING"]
+    assert [new.missing for new, _ in gallery.asked] == [((Finger.RIGHT_RING, MissingReason.AMPUTATED),)]
+
+
+def test_a_row_that_is_given_to_another_person_is_not_already_in(base: Path) -> None:
+    """Found out who is who, and the same command again: the print is that person's now, and of both noted."""
+    (base / "a/1.png").write_bytes(image())
+    gallery, archive = Gallery(), Archive(base / "journal")
+    for person, told in (("P-1", ()), ("P-1", ()), ("P-2", ("SAME_CONTENT",))):
+        (line,) = archive.lines(items(base, GOOD | {"person": person}), gallery).values()
+        assert tuple(said.partition(":")[0] for said in line.warnings) == told
+    assert [new.subject_id for new, _ in gallery.asked] == ["P-1", "P-2"]
 
 
 # ---- any table
