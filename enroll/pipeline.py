@@ -18,13 +18,16 @@ from enroll.minutiae import believed, to_template
 from enroll.polarity import white_ridges
 from enroll.quality import Quality, assess
 from enroll.ridges import describe
-from enroll.segment import foreground
-from matcher.template import PPI, Finger, Impression, Template
+from enroll.segment import survey
+from matcher.template import LATENTS, PPI, Finger, Impression, Template
 
 Trace = Callable[[str, NDArray[Any] | Mapping[str, object]], None]
 
 MOST_PIXELS = 2_600_000
 """At 500 ppi: a four-finger slap of 3.2 x 3 inches has 2.4 million. The network takes 0.8 kB for each."""
+
+_SMALL = 23_000
+"""Pixels of foreground, 60 square millimetres: of less, the network sees the whole image, as of a latent."""
 
 _LIT = frozenset({Impression.LIVE_CONTACTLESS_PLAIN})
 """Photographs of fingers: how dark the ground behind one is says nothing of its ridges."""
@@ -91,12 +94,14 @@ def extract(
     """
     normal = resample(image)
     _check_extent(normal)
-    mask = foreground(normal.pixels)
-    planes = network().planes(normal.pixels)
+    mask, extent = survey(normal.pixels)
+    if impression in LATENTS or mask.sum() < _SMALL:
+        extent = None
+    planes = network().planes(normal.pixels, extent=extent)
     white = impression not in _LIT and white_ridges(normal.pixels, mask, planes)
     if white:
         normal = _inverted(normal)
-        planes = network().planes(normal.pixels)
+        planes = network().planes(normal.pixels, extent=extent)
     near = believed(planes, mask)
     template = to_template(planes, finger=finger, impression=impression, mask=near)
     quality = assess(normal.pixels, mask, template, ppi=image.ppi, white=white)

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from enroll.leader import Planes
+from enroll.segment import wide_mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +86,7 @@ def white_ridges(
 def _mean_under(mask: NDArray[np.bool_], grey: NDArray[Any], sigma: float) -> NDArray[np.float32]:
     """Mean of `grey` over the mask, under a Gaussian at each pixel, float32 (H, W)."""
     kept = mask.astype(np.float32)
-    weight = cv2.GaussianBlur(kept, (0, 0), sigma)
-    total = cv2.GaussianBlur(kept * grey, (0, 0), sigma)
+    weight, total = wide_mean(kept, sigma), wide_mean(kept * grey, sigma)
     return np.asarray(total / np.maximum(weight, 1e-9), np.float32)
 
 

@@ -37,9 +37,8 @@ import numpy as np
 import scipy.fft
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from enroll.segment import foreground
+from enroll.segment import foreground, wide_mean
 from matcher.template import LATENTS, PPI, Template
 
 
@@ -295,9 +294,9 @@ def _blocks(
     pad = [(0, max(0, size - side)) for side in pixels.shape]
     step = max(params.step, int(np.ceil(np.sqrt(pixels.size / params.blocks))))
     whole = sliding_window_view(np.pad(pixels, pad, mode="edge"), (size, size))[::step, ::step]
-    centres = np.pad(mask, pad)[quarter:, quarter:]
-    inner = sliding_window_view(centres, (size // 2, size // 2))[::step, ::step]
-    places = inner[: whole.shape[0], : whole.shape[1]].mean(axis=(2, 3)) > params.covered
+    centres = np.pad(mask, pad)[quarter:, quarter:].astype(np.float32)
+    inner = cv2.boxFilter(centres, -1, (size // 2, size // 2), anchor=(0, 0), borderType=cv2.BORDER_CONSTANT)
+    places = inner[::step, ::step][: whole.shape[0], : whole.shape[1]] > params.covered
     blocks = whole[places].astype(np.float32)
     hann = np.hanning(size + 1)[:size]
     window = np.outer(hann, hann).astype(np.float32)
@@ -316,18 +315,34 @@ def _peaks(
 
     Frequencies below two cycles a block are shading and left out.
     """
-    kept = np.arange(-_REACH, _REACH + 1)
-    y, x = np.meshgrid(kept, kept, indexing="ij")
+    rim = _SPOT // 2
+    rows, columns = np.arange(-_REACH - rim, _REACH + rim + 1), np.arange(_REACH + rim + 1)
+    y, x = np.meshgrid(rows, columns, indexing="ij")
     band = np.abs(np.hypot(y, x) - 11.95) <= 10.05  # 1.9 to 22
-    power = np.abs(scipy.fft.fft2(blocks)[:, kept[:, None], kept]) ** 2 * band
-    spots = power
-    for axis in (1, 2):
-        spots = ndimage.uniform_filter1d(spots, _SPOT, axis=axis, mode="constant")
-    spots = (spots * (band & ((x > 0) | ((x == 0) & (y > 0))))).reshape(len(blocks), -1)
+    parts = scipy.fft.rfft2(blocks)[:, rows[:, None], columns]
+    power = (parts.real**2 + parts.imag**2) * band
+    # A real image's spectrum is the same on either side: what a spot near the middle takes from beyond it.
+    power = np.concatenate((power[:, ::-1, rim:0:-1], power), axis=2)
+    spots = _sums(_sums(power, 1), 2)
+    y, x = y[rim:-rim, :-rim], x[rim:-rim, :-rim]
+    upper = band[rim:-rim, :-rim] & ((x > 0) | (y > 0))
+    spots = (spots * upper).reshape(len(blocks), -1)
     best = spots.argmax(axis=1)
-    strongest = np.take_along_axis(spots, best[:, None], axis=1)[:, 0] * _SPOT**2
-    total = power.sum(axis=(1, 2), dtype=np.float64) / 2  # each wave has two spots, one on either side
+    strongest = np.take_along_axis(spots, best[:, None], axis=1)[:, 0]
+    # Each wave has two spots, one on either side; those in the middle column are both on this one.
+    total = power[:, :, rim + 1 :].sum(axis=(1, 2), dtype=np.float64)
+    total += power[:, :, rim].sum(axis=1, dtype=np.float64) / 2
     return strongest / np.maximum(total, 1e-3), y.ravel()[best], x.ravel()[best]
+
+
+def _sums(values: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
+    """Sum every `_SPOT` neighbours along an axis."""
+    line = np.moveaxis(values, axis, 0)
+    length = len(line) - _SPOT + 1
+    total = line[:length].copy()
+    for first in range(1, _SPOT):
+        total += line[first : first + length]
+    return np.moveaxis(total, 0, axis)
 
 
 class _Found(NamedTuple):
@@ -365,17 +380,18 @@ def _evidence(pixels: NDArray[np.uint8], template: Template, params: QualityPara
     over = template.quality.astype(np.float64) / 100 - params.doubtful
     over[template.quality < params.minutia_quality] = 0
     x, y = template.xy.T.astype(np.int64)
-    along = np.cos(_double_directions(pixels, params)[y, x] - 2 * template.angle)
+    along = np.cos(_double_directions(pixels, x, y, params) - 2 * template.angle)
     return float(np.where(over > 0, over * along, over).sum())
 
 
-def _double_directions(pixels: NDArray[np.uint8], params: QualityParams) -> NDArray[np.float32]:
-    """Twice the ridges' direction, counter-clockwise as seen, radians; float32 (H, W)."""
+def _double_directions(
+    pixels: NDArray[np.uint8], at_x: NDArray[np.int64], at_y: NDArray[np.int64], params: QualityParams
+) -> NDArray[np.float32]:
+    """Twice the ridges' direction at each place, counter-clockwise as seen, radians; float32 (n,)."""
     grey = cv2.GaussianBlur(pixels.astype(np.float32), (0, 0), params.gradient)
     x, y = cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1)
-    difference = cv2.GaussianBlur(x * x - y * y, (0, 0), params.along)
-    product = cv2.GaussianBlur(2 * x * y, (0, 0), params.along)
-    return np.asarray(np.arctan2(product, -difference), np.float32)
+    difference, product = wide_mean(x * x - y * y, params.along), wide_mean(2 * x * y, params.along)
+    return np.asarray(np.arctan2(product[at_y, at_x], -difference[at_y, at_x]), np.float32)
 
 
 def _ridge_reasons(ridges: _Ridges, evidence: float, area: float, params: QualityParams) -> set[Reason]:

@@ -20,6 +20,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from enroll.segment import wide_mean
 from matcher.ridges import (
     COARSEST,
     DIRECTIONS,
@@ -142,8 +143,8 @@ class _Windows(NamedTuple):
 
 def _windows(pixels: NDArray[np.uint8], params: RidgeParams) -> _Windows:
     image = pixels.astype(np.float32)
-    image -= cv2.GaussianBlur(image, (0, 0), params.shade)
-    spread = np.sqrt(cv2.GaussianBlur(image * image, (0, 0), params.shade))
+    image -= wide_mean(image, params.shade)
+    spread = np.sqrt(wide_mean(image * image, params.shade))
     image /= np.maximum(spread, params.contrast)
     half = cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
     side = 2 * params.reach + 1
@@ -180,16 +181,16 @@ def _waves(windows: _Windows, layout: _Layout, params: RidgeParams) -> _Waves:
     rows, columns = layout.kept.shape
     x = layout.x + layout.step // 2 + 2 * layout.step * np.arange(columns)
     y = layout.y + layout.step // 2 + 2 * layout.step * np.arange(rows)
-    patches = windows.at(*np.meshgrid(x, y)).reshape(rows * columns, -1)
+    row, column = np.nonzero(layout.kept)
+    patches = windows.at(x[column], y[row]).reshape(len(row), -1)
     parts = patches @ _bank(params)
     half = parts.shape[1] // 2
-    energy = np.asarray(parts[:, :half] ** 2 + parts[:, half:] ** 2, np.float32)
-    squares = (patches * patches) @ _gaussian(params).ravel()
-    shape = (rows, columns, params.directions, len(PERIODS))
-    kept = layout.kept.astype(np.float32)
+    energy = np.zeros((rows, columns, params.directions, len(PERIODS)), np.float32)
+    energy[row, column] = (parts[:, :half] ** 2 + parts[:, half:] ** 2).reshape(-1, *energy.shape[2:])
+    squares = np.zeros((rows, columns), np.float32)
+    squares[row, column] = (patches * patches) @ _gaussian(params).ravel()
     sigma = params.share / (2 * layout.step)
-    shared = _shared(np.asarray(energy.reshape(shape) * kept[..., None, None], np.float32), sigma)
-    power = _shared(np.asarray(squares, np.float32).reshape(rows, columns) * kept, sigma)
+    shared, power = _shared(energy, sigma), _shared(squares, sigma)
     direction, period, strength = _strongest(shared)
     weight = (strength / np.maximum(power, 1e-6) - params.weak) / (params.strong - params.weak)
     return _Waves(direction * (DIRECTIONS / params.directions), period, np.clip(weight, 0, 1))
@@ -222,6 +223,27 @@ def _vertex(
     return np.asarray(np.clip(0.5 * (before - after) / bend, -0.5, 0.5), np.float64)
 
 
+@cache
+def _coded_waves(params: RidgeParams) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """Every wave that a cell can have, by direction and period as coded.
+
+    Returns
+    -------
+    ndarray of float64, shape (DIRECTIONS, PERIODS, 2)
+        Radians a pixel, x and y.
+    ndarray of float32, shape (DIRECTIONS, PERIODS, 2 side^2)
+        Its real and its imaginary part under the Gaussian, without the mean that the Gaussian sees.
+    """
+    angle, k = np.meshgrid(np.arange(DIRECTIONS) * (np.pi / DIRECTIONS), 2 * np.pi / PERIODS, indexing="ij")
+    waves = np.stack((k * np.cos(angle), -k * np.sin(angle)), axis=-1)
+    axis, window = _axis(params), _gaussian(params).astype(np.float64)
+    across, down = (np.exp(-1j * waves[..., i, None] * axis) for i in (0, 1))
+    patches = window * down[..., :, None] * across[..., None, :]
+    patches -= window * (patches.sum(axis=(2, 3), keepdims=True) / window.sum())
+    flat = patches.reshape(*angle.shape, -1)
+    return waves, np.concatenate((flat.real, flat.imag), axis=2).astype(np.float32)
+
+
 def _phases(
     windows: _Windows,
     layout: _Layout,
@@ -229,17 +251,16 @@ def _phases(
     period: NDArray[np.int64],
     params: RidgeParams,
 ) -> NDArray[np.int64]:
-    """Phase of each place's wave, as coded, at the place itself."""
-    rows, columns = 2 * direction.shape[0], 2 * direction.shape[1]
-    x, y = np.meshgrid(layout.x + layout.step * np.arange(columns), layout.y + layout.step * np.arange(rows))
-    angle = np.repeat(np.repeat(direction, 2, 0), 2, 1) * (np.pi / DIRECTIONS)
-    k = 2 * np.pi / PERIODS[np.repeat(np.repeat(period, 2, 0), 2, 1)]
-    kx, ky = (k * np.cos(angle)).astype(np.float32), (-k * np.sin(angle)).astype(np.float32)
-    patches, window, axis = windows.at(x, y), _gaussian(params), _axis(params)
-    weighed = (patches - (patches * window).sum((2, 3), keepdims=True) / window.sum()) * window
-    across = (weighed @ np.exp(-1j * kx[..., None] * axis)[..., None])[..., 0]
-    response = (across * np.exp(-1j * ky[..., None] * axis)).sum(axis=-1)
+    """Phase of each place's wave, as coded, at the place itself; 0 outside of the cells that are kept."""
+    phase = np.zeros((2 * direction.shape[0], 2 * direction.shape[1]), np.int64)
+    row, column = np.nonzero(np.repeat(np.repeat(layout.kept, 2, 0), 2, 1))
+    code = direction[row // 2, column // 2], period[row // 2, column // 2]
+    x, y = layout.x + layout.step * column, layout.y + layout.step * row
+    waves, parts = _coded_waves(params)
+    patches = windows.at(x, y).reshape(len(row), 1, -1)
+    real, imaginary = np.einsum("nik,nik->in", parts[code].reshape(len(row), 2, -1), patches)
     # A half-resolution pixel stands for the middle of its two: half a pixel right of an even coordinate.
-    off_x, off_y = x - (x // 2 * 2 + 0.5), y - (y // 2 * 2 + 0.5)
-    phase = np.angle(response) + kx * off_x + ky * off_y
-    return np.asarray(np.rint(phase * (PHASES / (2 * np.pi))), np.int64) % PHASES
+    off = np.stack((x - (x // 2 * 2 + 0.5), y - (y // 2 * 2 + 0.5)), axis=1)
+    angle = np.arctan2(imaginary, real) + (waves[code] * off).sum(axis=1)
+    phase[row, column] = np.rint(angle * (PHASES / (2 * np.pi))).astype(np.int64) % PHASES
+    return phase

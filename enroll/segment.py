@@ -6,7 +6,7 @@ of writing (morphology). No one of them will do: a dirty platen has energy, a ru
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -36,19 +36,35 @@ class SegmentParams:
 PARAMS = SegmentParams()
 
 
+class Survey(NamedTuple):
+    """Where the print is, and how far anything reaches that may be one.
+
+    Attributes
+    ----------
+    mask : ndarray of bool, shape (H, W)
+        True on ridges; holes are filled. All False where there are none.
+    extent : ((int, int), (int, int)) or None
+        First and last row (exclusive), first and last column: beyond lies nothing that is ridge-like at all,
+        by amplitude and coherence alone, neither faint nor small. None where nothing is.
+    """
+
+    mask: NDArray[np.bool_]
+    extent: tuple[tuple[int, int], tuple[int, int]] | None
+
+
 def foreground(pixels: NDArray[np.uint8], *, params: SegmentParams = PARAMS) -> NDArray[np.bool_]:
-    """Mask the ridges of a print, or of several on one image.
+    """Mask the ridges of a print, or of several on one image; see `survey`."""
+    return survey(pixels, params=params).mask
+
+
+def survey(pixels: NDArray[np.uint8], *, params: SegmentParams = PARAMS) -> Survey:
+    """Find the ridges of a print, or of several on one image.
 
     Parameters
     ----------
     pixels : ndarray of uint8, shape (H, W)
         At 500 ppi.
     params : SegmentParams
-
-    Returns
-    -------
-    ndarray of bool, shape (H, W)
-        True on ridges; holes are filled. All False where there are none.
 
     References
     ----------
@@ -60,11 +76,27 @@ def foreground(pixels: NDArray[np.uint8], *, params: SegmentParams = PARAMS) -> 
     ridges = _ridge_band(pixels, params)
     amplitude, coherence = _amplitude(ridges, params), _coherence(ridges, params)
     strong = float(np.percentile(amplitude, params.strong))
-    rough = (amplitude > max(params.floor, params.share * strong)) & (coherence > params.coherence)
-    solid = _solid(rough.astype(np.uint8), params)
+    likely = (amplitude > params.floor) & (coherence > params.coherence)
+    solid = _solid((likely & (amplitude > params.share * strong)).astype(np.uint8), params)
     size = (pixels.shape[1], pixels.shape[0])
     smooth = cv2.resize(solid.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
-    return np.asarray(smooth > 0.5, np.bool_)
+    return Survey(np.asarray(smooth > 0.5, np.bool_), _extent(likely, params.step))
+
+
+def _extent(likely: NDArray[np.bool_], step: int) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    rows, columns = (np.flatnonzero(likely.any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        return None
+    first, last = ((int(line[0]) * step, int(line[-1] + 1) * step) for line in (rows, columns))
+    return first, last
+
+
+def wide_mean(values: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+    """Mean of `values` (H, W) under a Gaussian of eight pixels or more, taken on a grid of every fourth."""
+    height, width = values.shape
+    grid = cv2.resize(values, (-(-width // 4), -(-height // 4)), interpolation=cv2.INTER_AREA)
+    blurred = cv2.GaussianBlur(grid, (0, 0), sigma / 4)
+    return np.asarray(cv2.resize(blurred, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
 
 
 def _ridge_band(pixels: NDArray[np.uint8], params: SegmentParams) -> NDArray[np.float32]:

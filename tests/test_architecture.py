@@ -38,7 +38,7 @@ DOCUMENTS = sorted(
 
 DOORS = {
     "faiss": ("matcher/index.py",),
-    "numba": ("matcher/kernels/", "benchmarks/kernels.py"),
+    "numba": ("matcher/kernels/", "enroll/kernels.py", "benchmarks/kernels.py"),
     "onnxruntime": ("enroll/leader/__init__.py", "benchmarks/extraction.py"),
     "onnx": ("enroll/leader/network.py",),
     "h5py": ("enroll/leader/network.py",),

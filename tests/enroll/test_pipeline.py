@@ -10,13 +10,14 @@ import pytest
 
 from benchmarks.synthetic.finger import finger
 from benchmarks.synthetic.press import Conditions, impression
+from enroll import pipeline
 from enroll.image import GrayImage, read_image, resample
 from enroll.leader import Planes
-from enroll.minutiae import DEFAULT, believed
+from enroll.minutiae import DEFAULT, believed, to_template
 from enroll.pipeline import extract, network
 from enroll.polarity import white_ridges
 from enroll.quality import Reason
-from enroll.segment import foreground
+from enroll.segment import foreground, survey
 from matcher.compare import compare, prepare
 from matcher.template import Impression
 
@@ -197,3 +198,77 @@ def test_an_inversion_that_is_not_seen_hardly_costs_a_mate(datasets: Path, finge
     straight, found = compare(probe, reference), compare(prepare(inverted.template), reference)
     assert (straight.opposed, found.opposed) == (False, True)
     assert found.score > 0.7 * straight.score > 4
+
+
+# ---- how much of the image the network is shown
+
+
+def on_a_sheet(patch, contrast=1.0):
+    """A print on the lower left of a large sheet, and a patch of ridges of less contrast far from it."""
+    sheet = np.full((700, 800), 252, np.uint8)
+    sheet[200:680, 8:396] = pressed()
+    far = patch[200:300, 100:200].astype(float)
+    sheet[40:140, 660:760] = np.rint(252 - (252 - far) * contrast)
+    return sheet
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """The extents that the network is given, in order."""
+    seen = []
+
+    class Watched:
+        def planes(self, pixels, *, extent=None):
+            seen.append(extent)
+            return loaded.planes(pixels, extent=extent)
+
+    loaded = network()
+    monkeypatch.setattr(pipeline, "network", Watched)
+    return seen
+
+
+def test_nothing_ridge_like_is_left_out_however_faint_or_small():
+    alone = survey(on_a_sheet(np.full((480, 388), 252)))
+    (top, bottom), (left, right) = alone.extent
+    assert top >= 150
+    assert (bottom, left) == (pytest.approx(680, abs=24), pytest.approx(8, abs=24))
+    assert right <= 440
+    for contrast in (1.0, 0.3, 0.1):
+        found = survey(on_a_sheet(pressed(3), contrast))
+        (top, _), (_, right) = found.extent
+        assert top <= 60
+        assert right >= 740
+    assert survey(np.full((300, 400), 252, np.uint8)).extent is None
+
+
+def test_the_mask_lies_within_the_extent():
+    for seed in (1, 2, 3):
+        mask, ((top, bottom), (left, right)) = survey(pressed(seed))
+        outside = mask.copy()
+        outside[top - 8 if top > 8 else 0 : bottom + 8, left - 8 if left > 8 else 0 : right + 8] = False
+        assert not outside.any()
+
+
+def test_the_network_sees_no_empty_sheet(shown):
+    extract(gray(on_a_sheet(np.full((480, 388), 252))))
+    ((_, (_, right)),) = shown
+    assert right <= 440
+
+
+def test_a_latent_and_a_small_print_are_seen_whole(shown):
+    extract(gray(on_a_sheet(np.full((480, 388), 252))), impression=Impression.LATENT_IMPRESSION)
+    small = np.full((700, 800), 252, np.uint8)
+    small[500:620, 100:220] = pressed()[180:300, 130:250]
+    extract(gray(small))
+    extract(gray(np.full((300, 400), 252)))
+    assert shown == [None, None, None]
+
+
+def test_a_second_print_far_from_the_first_loses_nothing(shown):
+    """Of another size and fainter, so that the mask leaves it out: in doubt, its minutiae count."""
+    sheet = gray(on_a_sheet(pressed(3), 0.1))
+    found = extract(sheet)
+    planes = network().planes(sheet.pixels)
+    mask = foreground(sheet.pixels)
+    whole = to_template(planes, mask=believed(planes, mask))
+    assert len(found.template) == pytest.approx(len(whole), abs=2)
