@@ -31,8 +31,10 @@ from benchmarks import (
     quality,
     report,
     runner,
+    scale,
     systems,
 )
+from benchmarks.synthetic import likeness
 from matcher import search
 from matcher.errors import PapilarError
 
@@ -62,6 +64,7 @@ Ppi = Annotated[float | None, typer.Option(help="Pixels per inch, over what is k
 
 
 DEFAULT = ",".join(systems.SYSTEMS)
+SIZES = ",".join(map(str, scale.SIZES))
 
 
 @runs.command()
@@ -234,6 +237,43 @@ def identify(
     with errors():
         folder = identification.run(_load(data, ppi), out, shortlist=shortlist, workers=workers, track=_track)
         typer.echo(f"{folder}: now python -m benchmarks report {out}")
+
+
+@runs.command("scale")
+def scale_(
+    *,
+    data: Data,
+    out: Out,
+    fingers: Annotated[str, typer.Option(help="Sizes of the galleries, separated by commas.")] = SIZES,
+    probes: Annotated[int, typer.Option(min=2, help="Real prints that are searched.")] = 50,
+    bare: Annotated[bool, typer.Option(help="Synthetic templates without ridge descriptions.")] = False,
+    ppi: Ppi = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the synthetic fingers.")] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that make templates.")] = os.cpu_count() or 1,
+) -> None:
+    """Hide real prints in galleries of synthetic templates, and measure time, memory and what is found."""
+    with errors():
+        sample = scale.Sample(scale.parse_sizes(fingers), probes=probes, ridges=not bare, seed=seed)
+        scale.run(_load(data, ppi), out, sample=sample, workers=workers, track=_track)
+        typer.echo(f"wrote {out / scale.FILE}, drew {out / scale.PICTURE}")
+
+
+@runs.command("synthetic")
+def synthetic_(
+    *,
+    data: Data,
+    out: Out,
+    fingers: Annotated[int, typer.Option(min=2, help="Synthetic fingers.")] = 1000,
+    pairs: Annotated[int, typer.Option(min=1, help="Impostors of each kind.")] = 20_000,
+    ppi: Ppi = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of fingers and pairs.")] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Threads that compare.")] = os.cpu_count() or 1,
+) -> None:
+    """Hold synthetic templates against real ones: minutiae, quality, impostor scores."""
+    with errors():
+        sets = _load(data, ppi)
+        likeness.run(sets, out, count=fingers, pairs=pairs, seed=seed, workers=workers, track=_track)
+        typer.echo(f"wrote {out / likeness.FILE}, drew {out / likeness.PICTURE}")
 
 
 @app.command()
