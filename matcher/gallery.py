@@ -17,15 +17,23 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from matcher.cylinders import CODE, Prepared
+from matcher import cascade, compact, cylinders
+from matcher.cylinders import Prepared
 from matcher.errors import GalleryCorrupt, GalleryTooNew
-from matcher.segment import LiveSegment, Rows, SealedSegment, Segment, create_private, write_segment
+from matcher.segment import (
+    Entry,
+    LiveSegment,
+    Rows,
+    SealedSegment,
+    Segment,
+    create_private,
+    write_segment,
+)
 
 MANIFEST = "manifest.json"
 VERSION = 1
-NEIGHBOURS = 50
-"""Vectors fetched for each cylinder; on the FVC sets' 640 prints more of them dilute the votes
-(pre-selection error at 5 % penetration 2.7 % with 50, 3.7 % with 200, 6.6 % with 1,000)."""
+CODE = f"{cylinders.CODE} {compact.CODE}"
+"""Names what segments hold; those that hold something else are rebuilt."""
 
 SEAL_AFTER = 1_000
 """Live rows at which whoever adds them should seal: some forty megabytes."""
@@ -34,7 +42,7 @@ _log = logging.getLogger(__name__)
 
 
 class Shortlist(NamedTuple):
-    """Coarse candidates, best first: `rows` (k,) int64 and `votes` (k,) float32."""
+    """Rows worth a full comparison, best first: `rows` (k,) int64 and their `votes` (k,) float32."""
 
     rows: NDArray[np.int64]
     votes: NDArray[np.float32]
@@ -67,27 +75,23 @@ class Gallery:
         self._folder = folder
         self._lock = threading.Lock()  # the fields below change together; held for moments only
         self._rewriting = threading.Lock()  # one writer of the folder at a time; taken before `_lock`
-        self._sealed: tuple[SealedSegment, ...] = tuple(self._open_segments())
-        self._live = LiveSegment()
-        self._place: dict[int, tuple[Segment, int]] = {}
-        self._hidden: set[int] = set()
-        living = set(alive.tolist())
-        for segment in self._sealed:
-            self._register(segment, living)
+        sealed = tuple(self._open_segments())
+        _bury(sealed, alive)
+        self._segments: tuple[LiveSegment, *tuple[SealedSegment, ...]] = (LiveSegment(), *sealed)
         self._sweep()
 
     def __len__(self) -> int:
-        return len(self._place)
+        return sum(int(segment.alive.sum()) for segment in self._segments)
 
     def __contains__(self, row: int) -> bool:
-        return row in self._place
+        return self._find(row) is not None
 
     @property
     def rows(self) -> Rows:
         """Row numbers that a search reaches, ascending."""
         with self._lock:
-            rows = list(self._place)
-        return np.sort(np.asarray(rows, np.int64))
+            found = [segment.rows[segment.alive] for segment in self._segments]
+        return np.sort(np.concatenate(found))
 
     @property
     def live_rows(self) -> int:
@@ -97,39 +101,47 @@ class Gallery:
     @property
     def hidden_rows(self) -> int:
         """How many rows of sealed segments are deleted but not yet erased from the disk."""
-        return len(self._hidden)
+        return sum(len(segment.alive) - int(segment.alive.sum()) for segment in self._sealed)
 
     def missing(self, alive: Rows) -> list[int]:
         """Return the rows of `alive` that must be added: enrolled after the last sealing, or set aside."""
-        return [row for row in alive.tolist() if row not in self._place]
+        missing: list[int] = alive[~self._reached(alive)].tolist()
+        return missing
 
     def add(self, row: int, prepared: Prepared) -> None:
         """Make a row findable by the next search; nothing changes when it is findable already."""
+        if row in self:
+            return
+        entry = Entry.of(prepared)
         with self._lock:
-            if row not in self._place:
-                self._live.add(row, prepared)
-                self._place[row] = (self._live, len(self._live) - 1)
+            if row not in self:
+                self._live.add(row, entry)
 
     def adopt(self, other: "Gallery") -> None:
         """Become another gallery, of another folder, for the next search; nobody may use that one then."""
         with self._rewriting, self._lock:
-            self._folder, self._sealed, self._live = other._folder, other._sealed, other._live
-            self._place, self._hidden = other._place, other._hidden
+            self._folder, self._segments = other._folder, other._segments
 
     def hide(self, rows: Collection[int]) -> None:
         """Make rows unfindable at once; `compact` erases them from the disk."""
         with self._lock:
             for row in rows:
-                segment = self._place.pop(row, (None, 0))[0]
-                if isinstance(segment, SealedSegment):
-                    self._hidden.add(row)
+                if (place := self._find(row)) is not None:
+                    place[0].alive[place[1]] = False
 
     def prepared(self, row: int) -> Prepared | None:
         """Return a row's prepared template; None when it was hidden meanwhile."""
-        place = self._place.get(row)
+        place = self._find(row)
         return None if place is None else place[0].prepared(place[1])
 
-    def shortlist(self, probe: Prepared, *, limit: int) -> Shortlist:
+    def shortlist(
+        self,
+        probe: Prepared,
+        *,
+        limit: int,
+        penetration: float = cascade.PENETRATION,
+        spread: cascade.Spread = map,
+    ) -> Shortlist:
         """Return the rows worth a full comparison.
 
         Parameters
@@ -137,12 +149,23 @@ class Gallery:
         probe : Prepared
         limit : int
             Most rows returned. A gallery of no more than that is returned whole, without votes.
+        penetration : float
+            Share of the gallery that is not passed over after a quick look; 1 passes over nothing.
+        spread : callable
+            As `map`: what calls the work on runs of prints; that of a thread pool uses its threads.
         """
         if len(self) <= limit:
             rows = self.rows
             return Shortlist(rows, np.zeros(len(rows), np.float32))
-        rows, votes = self._votes(probe)
-        best = np.lexsort((rows, -votes))[:limit]
+        with self._lock:
+            segments = [(segment.rows, segment.held, segment.alive.copy()) for segment in self._segments]
+        parts = [cascade.Part(held, np.flatnonzero(alive)) for _, held, alive in segments]
+        found = cascade.look(probe, parts, penetration=penetration, spread=spread)
+        named = zip(segments, found, strict=True)
+        rows = np.concatenate([every[one.slots] for (every, _, _), one in named])
+        votes = np.concatenate([one.scores for one in found])
+        best = np.lexsort((rows, -votes))[: 2 * limit]
+        best = best[self._reached(rows[best])][:limit]  # what was hidden meanwhile is left out
         return Shortlist(rows[best], votes[best])
 
     def seal(self) -> None:
@@ -167,25 +190,31 @@ class Gallery:
             The old segments stay in force then.
         """
         with self._rewriting:
-            with self._lock:
-                hidden = self._hidden.copy()
-            stale = tuple(s for s in self._sealed if not hidden.isdisjoint(s.rows.tolist()))
+            stale = tuple(segment for segment in self._sealed if not segment.alive.all())
             if stale:
                 self._rewrite(stale, stale)
             else:
                 self._sweep()  # a failed sealing may have left rows that were hidden since
 
-    def _votes(self, probe: Prepared) -> Shortlist:
-        with self._lock:
-            live = self._live.votes(probe, neighbours=NEIGHBOURS)
-            live_rows, sealed = self._live.rows, self._sealed
-        found = [(live_rows[live.slots], live.votes)]
-        for segment in sealed:
-            cast = segment.votes(probe, neighbours=NEIGHBOURS)
-            found.append((segment.rows[cast.slots], cast.votes))
-        rows, votes = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        kept = np.fromiter((row in self._place for row in rows.tolist()), bool, len(rows))
-        return Shortlist(rows[kept], votes[kept])
+    @property
+    def _live(self) -> LiveSegment:
+        return self._segments[0]
+
+    @property
+    def _sealed(self) -> tuple[SealedSegment, ...]:
+        return self._segments[1:]
+
+    def _find(self, row: int) -> tuple[Segment, int] | None:
+        """Return where a row lies that is alive."""
+        for segment in self._segments:
+            if (slot := segment.find(row)) is not None:
+                return segment, slot
+        return None
+
+    def _reached(self, rows: Rows) -> NDArray[np.bool_]:
+        """Return which rows are alive."""
+        reached: NDArray[np.bool_] = np.any([segment.reached(rows) for segment in self._segments], axis=0)
+        return reached
 
     def _small_segments(self) -> tuple[SealedSegment, ...]:
         """Return the latest segments that are at most twice as large as all after them.
@@ -205,44 +234,20 @@ class Gallery:
         Until the swap, which cannot fail, nothing in memory has changed.
         """
         with self._lock:
-            taken = [source.rows.tolist() for source in sources]
-        kept = sorted(
-            (row, index, slot)
-            for index, rows in enumerate(taken)
-            for slot, row in enumerate(rows)
-            if self._place.get(row) == (sources[index], slot)
-        )
+            taken = _Taken.of(sources)
         path = self._folder / self._free_name()
         fresh: tuple[SealedSegment, ...] = ()
-        if kept:
-            write_segment(path, [row for row, _, _ in kept], _Kept(sources, kept))
+        if len(taken):
+            write_segment(path, taken.rows.tolist(), taken)
             fresh = (SealedSegment(path),)
         sealed = tuple(s for s in self._sealed if s not in replaced) + fresh
         self._write_manifest(sealed)
         with self._lock:
-            self._sealed = sealed
-            self._hidden.difference_update(*taken)
-            if self._live in sources:
-                self._renew_live(len(taken[0]))
             for segment in fresh:
-                self._register(segment, self._place.keys())
+                segment.alive[:] = taken.alive()
+            live = _renewed(self._live, taken.lengths[0]) if self._live in sources else self._live
+            self._segments = (live, *sealed)
         self._sweep()
-
-    def _renew_live(self, sealed: int) -> None:
-        """Begin a new live segment with the rows that were added after the first `sealed` ones."""
-        old, self._live = self._live, LiveSegment()
-        for slot, row in enumerate(old.rows.tolist()[sealed:], sealed):
-            if row in self._place:
-                self._place[row] = (self._live, len(self._live))
-                self._live.add(row, old.prepared(slot))
-
-    def _register(self, segment: SealedSegment, living: Collection[int]) -> None:
-        """Point the living rows of a segment to their places in it; the others are hidden."""
-        for slot, row in enumerate(segment.rows.tolist()):
-            if row in living:
-                self._place[row] = (segment, slot)
-            else:
-                self._hidden.add(row)
 
     def _open_segments(self) -> Iterator[SealedSegment]:
         for name in self._manifest():
@@ -299,18 +304,50 @@ class Gallery:
                 path.unlink(missing_ok=True)
 
 
-class _Kept(Sequence[Prepared]):
-    """The templates of some rows, taken from their segments when they are asked for."""
+class _Taken(Sequence[Entry]):
+    """The rows of some segments that are alive at a moment, ascending, taken from there when asked for."""
 
-    def __init__(self, sources: Sequence[Segment], kept: Sequence[tuple[int, int, int]]) -> None:
-        self._sources, self._kept = sources, kept
+    def __init__(self, sources: Sequence[Segment], lengths: list[int], rows: Rows, place: Rows) -> None:
+        self.sources, self.lengths, self.rows, self._place = sources, lengths, rows, place
+        self._first = np.cumsum([0, *lengths])
+
+    @classmethod
+    def of(cls, sources: Sequence[Segment]) -> "_Taken":
+        alive = np.concatenate([segment.alive for segment in sources])
+        rows = np.concatenate([segment.rows for segment in sources])
+        place = np.flatnonzero(alive)
+        place = place[np.argsort(rows[place], kind="stable")]
+        return cls(sources, [len(segment.rows) for segment in sources], rows[place], place)
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._place)
 
     def __getitem__(self, at: Any) -> Any:
-        _, source, slot = self._kept[at]
-        return self._sources[source].prepared(slot)
+        source = int(np.searchsorted(self._first, self._place[at], side="right")) - 1
+        return self.sources[source].entry(int(self._place[at] - self._first[source]))
+
+    def alive(self) -> NDArray[np.bool_]:
+        """Return which of them still are."""
+        now = [segment.alive[:n] for segment, n in zip(self.sources, self.lengths, strict=True)]
+        alive: NDArray[np.bool_] = np.concatenate(now)[self._place]
+        return alive
+
+
+def _renewed(old: LiveSegment, sealed: int) -> LiveSegment:
+    """Return a live segment of the rows that were added after the first `sealed` ones."""
+    fresh = LiveSegment()
+    for slot in range(sealed, len(old)):
+        if old.alive[slot]:
+            fresh.add(int(old.rows[slot]), old.entry(slot))
+    return fresh
+
+
+def _bury(segments: Sequence[SealedSegment], alive: Rows) -> None:
+    """Hide what is not alive; where two segments hold a row, the later one has it."""
+    later = np.zeros(0, np.int64)
+    for segment in reversed(segments):
+        segment.alive[:] = np.isin(segment.rows, alive) & ~np.isin(segment.rows, later)
+        later = np.concatenate((later, segment.rows))
 
 
 def _crc(names: list[str]) -> int:

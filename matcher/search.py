@@ -1,13 +1,16 @@
 """One to many: the `Searcher` protocol, and the searcher over this node's own gallery.
 
-Coarse shortlist of each probe print -> all prints of the encounters so found -> full comparison on the one
-thread pool of the process -> fingers fused per encounter -> the best encounter of each subject, ranked.
+Shortlist of each probe print -> with several, the encounters for which their votes together speak most, and
+all prints of those -> full comparison -> fingers fused per encounter -> the best encounter of each subject,
+ranked. All work is done on the one thread pool of the searcher.
 
 Positions save comparisons, and may be wrong. Where they disagree, two prints are compared only if it may
 matter: a probe print with the `FIRST` rows of its own shortlist, and then the fingers that are still without
 a match in the `LEADERS` encounters that lead and have one. For p prints, and encounters of up to e, that is
 at most p FIRST + LEADERS p e comparisons more, however large the gallery. Where positions agree they are at
-most SHORTLIST for one print, and p SHORTLIST min(p, e) for several of different fingers.
+most SHORTLIST for one print, and SHORTLIST min(p, e) for several of different fingers.
+
+A latent is a part of a print, and poor: of a gallery none is passed over after a quick look for it.
 """
 
 import heapq
@@ -22,11 +25,12 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from matcher.calibration import Calibration, shipped
+from matcher.cascade import PENETRATION
 from matcher.compare import score
 from matcher.cylinders import Prepared
 from matcher.fusion import fingers_of, fuse, may_meet, unmatched_pairs
 from matcher.gallery import Gallery, Shortlist
-from matcher.template import Finger, Template
+from matcher.template import LATENTS, Finger, Template
 
 SHORTLIST = 500
 FIRST = 50
@@ -150,7 +154,9 @@ class LocalSearcher:
     directory : Directory
     calibration : Calibration, optional
     shortlist : int
-        Rows compared in full for each probe print.
+        Rows compared in full for each probe print, and encounters for several.
+    exhaustive : bool
+        Compare every row in full, whatever the shortlist: for measuring what it loses.
     workers : int, optional
         Threads; by default one a processor.
     """
@@ -162,13 +168,15 @@ class LocalSearcher:
         *,
         calibration: Calibration | None = None,
         shortlist: int = SHORTLIST,
+        exhaustive: bool = False,
         workers: int | None = None,
     ) -> None:
         self._gallery = gallery
         self._directory = directory
+        self._exhaustive = exhaustive
         self._calibration = calibration or shipped()
         self._shortlist = shortlist
-        self._pool = ThreadPoolExecutor(workers or os.cpu_count() or 1, thread_name_prefix="compare")
+        self._pool = ThreadPoolExecutor(workers or os.cpu_count() or 1, thread_name_prefix="search")
 
     def close(self) -> None:
         """Stop the threads; searches under way end first."""
@@ -206,26 +214,49 @@ class LocalSearcher:
     def _reachable(self, probe: Sequence[ProbePrint]) -> tuple[dict[int, Owner], set[tuple[int, int]]]:
         """Return whose the rows are that may be compared, and those that a print's shortlist names first.
 
-        The rows are those of the shortlist; with several prints, all of every encounter that one touches.
+        The rows are those of the shortlist; with several prints, all of every encounter that they lead to.
         """
-        rows: set[int] = set()
-        named: set[tuple[int, int]] = set()
-        for i, one in enumerate(probe):
-            found = self._gallery.shortlist(one.prepared, limit=self._shortlist)
-            rows.update(found.rows.tolist())
-            named.update((i, row) for row in self._first(one, found))
-        owners = self._directory.owners(rows)
+        found = [self._found(one, self._shortlist) for one in probe]
+        named = {(i, row) for i, one in enumerate(probe) for row in self._first(one, found[i])}
+        owners = self._directory.owners({row for one in found for row in one.rows.tolist()})
         if len(probe) > 1:
-            rows.update(self._directory.rows_of({owner.encounter for owner in owners.values()}))
-            owners = self._directory.owners(rows)
+            led = self._led(found, owners) | {owners[row].encounter for _, row in named if row in owners}
+            owners = self._directory.owners(self._directory.rows_of(led))
         return dict(owners), {(i, row) for i, row in named if row in owners}
+
+    def _found(self, one: ProbePrint, limit: int) -> Shortlist:
+        latent = one.template is not None and one.template.impression in LATENTS
+        return self._gallery.shortlist(
+            one.prepared,
+            limit=len(self._gallery) if self._exhaustive else limit,
+            penetration=1.0 if latent else PENETRATION,
+            spread=self._pool.map,
+        )
+
+    def _led(self, found: Sequence[Shortlist], owners: Mapping[int, Owner]) -> set[str]:
+        """Return the encounters that the prints' votes together speak for, so many as a shortlist has rows.
+
+        Each print speaks for an encounter with its best vote there. Where all were shortlisted, none is left
+        out.
+        """
+        spoken: dict[str, float] = {}
+        for one in found:
+            best: dict[str, float] = {}
+            for row, vote in zip(one.rows.tolist(), one.votes.tolist(), strict=True):
+                if row in owners:
+                    encounter = owners[row].encounter
+                    best[encounter] = max(vote, best.get(encounter, 0.0))
+            for encounter, vote in best.items():
+                spoken[encounter] = spoken.get(encounter, 0.0) + vote
+        most = len(spoken) if self._exhaustive else max(self._shortlist, FIRST)
+        return set(heapq.nlargest(most, spoken, key=lambda name: (spoken[name], name)))
 
     def _first(self, one: ProbePrint, found: Shortlist) -> list[int]:
         """Return the rows that a print's shortlist names first; a gallery taken whole is asked for them."""
         if one.finger == Finger.UNKNOWN:
             return []  # it meets all rows anyway
         if len(found.rows) > FIRST and not found.votes.any():
-            found = self._gallery.shortlist(one.prepared, limit=FIRST)
+            found = self._gallery.shortlist(one.prepared, limit=FIRST, spread=self._pool.map)
         rows: list[int] = found.rows[:FIRST].tolist()
         return rows
 

@@ -15,9 +15,12 @@ starts from the version, so that a flipped bit there is not taken for a newer pr
     sure_starts, sure_bits, sure_valid, sure_minutia      the same for the sure minutiae alone
     ridge_starts   (g + 1,) int64     where each row's ridge description begins
     ridges         (b,)     uint8
-    coarse         (c,)     uint8     a FAISS index of `bits`; empty where that is flat, the bits themselves
+    compact_starts (g + 1,) int64     where each row's compact cylinders begin
+    words          (c,)     uint16
+    codes          (c, 4)   uint64
 
-Version 2 has the flat index here, a copy of all bits.
+A search reads the compact cylinders of all rows, which stay in memory, and of the others those of the few
+rows that are compared in full.
 """
 
 import json
@@ -27,21 +30,34 @@ import struct
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, Protocol
+from typing import Any, BinaryIO, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from matcher.compact import Compact, Held, compact
 from matcher.cylinders import WORDS, Cylinders, Prepared
 from matcher.errors import GalleryCorrupt, GalleryTooNew
-from matcher.index import CoarseIndex, Votes
 
 MAGIC = b"PAPSEG\r\n"
-VERSION = 3
+VERSION = 4
 _PREFIX = struct.Struct("<8sHxxIQ")  # magic, version, header CRC-32, header length
 _ALIGN = 64
 
 Rows = NDArray[np.int64]
+_T = TypeVar("_T", bound=np.generic)
+
+
+class Entry(NamedTuple):
+    """What a segment holds of a row."""
+
+    prepared: Prepared
+    compact: Compact
+
+    @classmethod
+    def of(cls, prepared: Prepared) -> "Entry":
+        """Return a template with its compact cylinders."""
+        return cls(prepared, compact(prepared))
 
 
 class Segment(Protocol):
@@ -49,45 +65,91 @@ class Segment(Protocol):
 
     @property
     def rows(self) -> Rows:
-        """Row number of every slot, ascending."""
+        """Row number of every slot."""
+
+    @property
+    def alive(self) -> NDArray[np.bool_]:
+        """Which slots a search reaches; the gallery's to change."""
+
+    @property
+    def held(self) -> Held:
+        """The compact cylinders of every slot."""
+
+    def find(self, row: int) -> int | None:
+        """Return the slot of a row that is alive."""
+
+    def reached(self, rows: Rows) -> NDArray[np.bool_]:
+        """Return which rows are alive here."""
 
     def prepared(self, slot: int) -> Prepared:
         """Return the prepared template of a slot."""
 
-    def votes(self, probe: Prepared, *, neighbours: int) -> Votes:
-        """Return the coarse votes of a probe."""
+    def entry(self, slot: int) -> Entry:
+        """Return all that is held of a slot."""
 
 
 class LiveSegment:
-    """Rows enrolled since the last sealing, in memory. The gallery excludes adding while searching."""
+    """Rows enrolled since the last sealing, in memory.
+
+    What `rows`, `alive` and `held` return stays as it is while rows are added; adding excludes adding.
+    """
 
     def __init__(self) -> None:
-        self._rows: list[int] = []
+        self._slot: dict[int, int] = {}
         self._prepared: list[Prepared] = []
-        self._index = CoarseIndex()
+        self._rows = np.zeros(0, np.int64)
+        self._alive = np.zeros(0, np.bool_)
+        self._words, self._codes = np.zeros(0, np.uint16), np.zeros((0, 4), np.uint64)
+        self._starts = np.zeros(1, np.int64)
 
     @property
     def rows(self) -> Rows:
-        """Row number of every slot, ascending."""
-        return np.asarray(self._rows, np.int64)
+        """Row number of every slot, in the order of their adding."""
+        return self._rows[: len(self)]
+
+    @property
+    def alive(self) -> NDArray[np.bool_]:
+        """Which slots a search reaches; the gallery's to change."""
+        return self._alive[: len(self)]
+
+    @property
+    def held(self) -> Held:
+        """The compact cylinders of every slot."""
+        starts = self._starts[: len(self) + 1]
+        end = int(starts[-1])
+        return Held(_shown(self._words[:end]), _shown(self._codes[:end]), _shown(starts))
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._prepared)
 
-    def add(self, row: int, prepared: Prepared) -> None:
+    def add(self, row: int, entry: Entry) -> None:
         """Append a row."""
-        bits = prepared.every.bits
-        self._index.add(bits, np.full(len(bits), len(self._rows), np.int64))
-        self._prepared.append(prepared)
-        self._rows.append(row)
+        slot, (words, codes) = len(self), entry.compact
+        end = int(self._starts[slot])
+        self._words, self._codes = _appended(self._words, end, words), _appended(self._codes, end, codes)
+        self._starts = _appended(self._starts, slot + 1, np.array([end + len(words)], np.int64))
+        self._rows = _appended(self._rows, slot, np.array([row], np.int64))
+        self._alive = _appended(self._alive, slot, np.array([True]))
+        self._slot[row] = slot
+        self._prepared.append(entry.prepared)
+
+    def find(self, row: int) -> int | None:
+        """Return the slot of a row that is alive."""
+        slot = self._slot.get(row)
+        return slot if slot is not None and self._alive[slot] else None
+
+    def reached(self, rows: Rows) -> NDArray[np.bool_]:
+        """Return which rows are alive here."""
+        return np.isin(rows, self.rows[self.alive])
 
     def prepared(self, slot: int) -> Prepared:
         """Return the prepared template of a slot."""
         return self._prepared[slot]
 
-    def votes(self, probe: Prepared, *, neighbours: int) -> Votes:
-        """Return the coarse votes of a probe."""
-        return self._index.search(probe.every.bits, neighbours=neighbours)
+    def entry(self, slot: int) -> Entry:
+        """Return all that is held of a slot."""
+        begin, end = self._starts[slot : slot + 2]
+        return Entry(self._prepared[slot], Compact(self._words[begin:end], self._codes[begin:end]))
 
 
 class SealedSegment:
@@ -108,13 +170,29 @@ class SealedSegment:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._arrays = _read(path)
-        self._index = CoarseIndex.load(self._arrays["coarse"], self._arrays["bits"], self._owner())
+        self.alive = np.ones(len(self.rows), np.bool_)
 
     @property
     def rows(self) -> Rows:
         """Row number of every slot, ascending."""
         rows: Rows = self._arrays["row"]
         return rows
+
+    @property
+    def held(self) -> Held:
+        """The compact cylinders of every slot, as views of the file."""
+        return Held(self._arrays["words"], self._arrays["codes"], self._arrays["compact_starts"])
+
+    def find(self, row: int) -> int | None:
+        """Return the slot of a row that is alive."""
+        slot = int(np.searchsorted(self.rows, row))
+        return slot if slot < len(self.alive) and self.rows[slot] == row and self.alive[slot] else None
+
+    def reached(self, rows: Rows) -> NDArray[np.bool_]:
+        """Return which rows are alive here."""
+        slots = np.minimum(np.searchsorted(self.rows, rows), len(self.alive) - 1)
+        reached: NDArray[np.bool_] = (self.rows[slots] == rows) & self.alive[slots]
+        return reached
 
     def prepared(self, slot: int) -> Prepared:
         """Return the prepared template of a slot, as views of the file."""
@@ -130,22 +208,20 @@ class SealedSegment:
     def _part(self, starts: str, slot: int) -> slice:
         return slice(self._arrays[starts][slot], self._arrays[starts][slot + 1])
 
-    def votes(self, probe: Prepared, *, neighbours: int) -> Votes:
-        """Return the coarse votes of a probe."""
-        return self._index.search(probe.every.bits, neighbours=neighbours)
-
-    def _owner(self) -> Rows:
-        return np.repeat(np.arange(len(self.rows)), np.diff(self._arrays["starts"]))
+    def entry(self, slot: int) -> Entry:
+        """Return all that is held of a slot, as views of the file."""
+        part = self._part("compact_starts", slot)
+        return Entry(self.prepared(slot), Compact(self._arrays["words"][part], self._arrays["codes"][part]))
 
 
-def write_segment(path: Path, rows: Sequence[int], prepared: Sequence[Prepared]) -> None:
+def write_segment(path: Path, rows: Sequence[int], entries: Sequence[Entry]) -> None:
     """Write a sealed segment beside its final name, flush it to the disk, and only then give it that name.
 
     Parameters
     ----------
     path : Path
     rows : sequence of int
-    prepared : sequence of Prepared
+    entries : sequence of Entry
         Each is asked for twice, and let go of when it is written: what the segment takes in memory does not
         grow with it, where the sequence holds nothing itself.
 
@@ -154,7 +230,7 @@ def write_segment(path: Path, rows: Sequence[int], prepared: Sequence[Prepared])
     OSError
         Nothing is left at `path` then.
     """
-    small = _starts(rows, prepared)
+    small = _starts(rows, entries)
     shapes = {name: array.shape for name, array in small.items()} | {
         name: (int(small[column.starts][-1]), *column.tail) for name, column in _COLUMNS.items()
     }
@@ -163,7 +239,7 @@ def write_segment(path: Path, rows: Sequence[int], prepared: Sequence[Prepared])
     try:
         with create_private(part) as file:
             file.truncate(end)
-            crcs = _write_columns(file, prepared, places)
+            crcs = _write_columns(file, entries, places)
             for name, array in small.items():
                 file.seek(places[name])
                 file.write(array.tobytes())
@@ -186,44 +262,46 @@ def create_private(path: Path) -> BinaryIO:
 class _Column(NamedTuple):
     """An array to which each row gives some: what of it, and where what each gave begins."""
 
-    of: Callable[[Prepared], NDArray[Any]]
+    of: Callable[[Entry], NDArray[Any]]
     dtype: Any
     tail: tuple[int, ...]
     starts: str
 
 
 _COLUMNS: Mapping[str, _Column] = {
-    "pose": _Column(lambda p: p.pose, np.float32, (3,), "minutiae"),
-    "quality": _Column(lambda p: p.quality, np.uint8, (), "minutiae"),
-    "bits": _Column(lambda p: p.every.bits, np.uint64, (WORDS,), "starts"),
-    "valid": _Column(lambda p: p.every.valid, np.uint64, (3,), "starts"),
-    "minutia": _Column(lambda p: p.every.minutia, np.int16, (), "starts"),
-    "sure_bits": _Column(lambda p: p.sure.bits, np.uint64, (WORDS,), "sure_starts"),
-    "sure_valid": _Column(lambda p: p.sure.valid, np.uint64, (3,), "sure_starts"),
-    "sure_minutia": _Column(lambda p: p.sure.minutia, np.int16, (), "sure_starts"),
-    "ridges": _Column(lambda p: p.ridges, np.uint8, (), "ridge_starts"),
+    "pose": _Column(lambda e: e.prepared.pose, np.float32, (3,), "minutiae"),
+    "quality": _Column(lambda e: e.prepared.quality, np.uint8, (), "minutiae"),
+    "bits": _Column(lambda e: e.prepared.every.bits, np.uint64, (WORDS,), "starts"),
+    "valid": _Column(lambda e: e.prepared.every.valid, np.uint64, (3,), "starts"),
+    "minutia": _Column(lambda e: e.prepared.every.minutia, np.int16, (), "starts"),
+    "sure_bits": _Column(lambda e: e.prepared.sure.bits, np.uint64, (WORDS,), "sure_starts"),
+    "sure_valid": _Column(lambda e: e.prepared.sure.valid, np.uint64, (3,), "sure_starts"),
+    "sure_minutia": _Column(lambda e: e.prepared.sure.minutia, np.int16, (), "sure_starts"),
+    "ridges": _Column(lambda e: e.prepared.ridges, np.uint8, (), "ridge_starts"),
+    "words": _Column(lambda e: e.compact.words, np.uint16, (), "compact_starts"),
+    "codes": _Column(lambda e: e.compact.codes, np.uint64, (4,), "compact_starts"),
 }
 _HEAD = 4096  # bytes for prefix and header, which take half of it
+_CHUNK = 1 << 22  # bytes read at a time
 _BLOCK = 256
 """Rows written at a time: ten megabytes or so."""
 
 
-def _starts(rows: Sequence[int], prepared: Sequence[Prepared]) -> dict[str, NDArray[Any]]:
-    """Return the arrays that are small: the rows, where the parts of each begin, and no coarse index."""
-    lengths = np.zeros((len(rows) + 1, 4), np.int64)
-    for slot, one in enumerate(prepared):
-        lengths[slot + 1] = len(one.quality), len(one.every.bits), len(one.sure.bits), len(one.ridges)
-    ends = lengths.cumsum(axis=0).T
-    names = ("minutiae", "starts", "sure_starts", "ridge_starts")
-    starts = {name: np.ascontiguousarray(each) for name, each in zip(names, ends, strict=True)}
-    return {"row": np.asarray(rows, np.int64), **starts, "coarse": np.zeros(0, np.uint8)}
+def _starts(rows: Sequence[int], entries: Sequence[Entry]) -> dict[str, NDArray[Any]]:
+    """Return the arrays that are small: the rows, and where the parts of each begin."""
+    owners = {column.starts: column for column in _COLUMNS.values()}
+    lengths = np.zeros((len(owners), len(rows) + 1), np.int64)
+    for slot, entry in enumerate(entries):
+        lengths[:, slot + 1] = [len(column.of(entry)) for column in owners.values()]
+    ends = lengths.cumsum(axis=1)
+    return {"row": np.asarray(rows, np.int64), **dict(zip(owners, ends, strict=True))}
 
 
-def _write_columns(file: BinaryIO, prepared: Sequence[Prepared], places: Mapping[str, int]) -> dict[str, int]:
+def _write_columns(file: BinaryIO, entries: Sequence[Entry], places: Mapping[str, int]) -> dict[str, int]:
     """Write all rows, some at a time, each column at its place; return the columns' CRC-32."""
     at, crcs = dict(places), dict.fromkeys(_COLUMNS, 0)
-    for start in range(0, len(prepared), _BLOCK):
-        some = [prepared[slot] for slot in range(start, min(start + _BLOCK, len(prepared)))]
+    for start in range(0, len(entries), _BLOCK):
+        some = [entries[slot] for slot in range(start, min(start + _BLOCK, len(entries)))]
         for name, column in _COLUMNS.items():
             data = np.concatenate([column.of(one) for one in some]).astype(column.dtype, copy=False).tobytes()
             file.seek(at[name])
@@ -255,8 +333,27 @@ def _header(
 
 def _dtype(name: str) -> np.dtype[Any]:
     column = _COLUMNS.get(name)
-    kind: np.dtype[Any] = np.dtype(column.dtype if column else np.uint8 if name == "coarse" else np.int64)
-    return kind
+    return np.dtype(column.dtype if column else np.int64)
+
+
+def _appended(array: NDArray[_T], used: int, more: NDArray[_T]) -> NDArray[_T]:
+    """Return `array` with `more` after its first `used` elements, and room to spare: n adds copy O(n).
+
+    Views of the elements before stay as they are.
+    """
+    needed = used + len(more)
+    if needed > len(array):
+        room = np.empty((max(used, len(more)), *array.shape[1:]), array.dtype)
+        array = np.concatenate((array[:used], room))
+    array[used:needed] = more
+    return array
+
+
+def _shown(array: NDArray[_T]) -> NDArray[_T]:
+    """Return a read-only view, as a segment's arrays are: one compiled form of each kernel serves both."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 def _read(path: Path) -> dict[str, NDArray[Any]]:
@@ -264,6 +361,10 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
         if os.fstat(file.fileno()).st_size < _PREFIX.size:
             raise _corrupt(path, "is cut short")
         data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return _arrays(path, file, data)
+
+
+def _arrays(path: Path, file: BinaryIO, data: mmap.mmap) -> dict[str, NDArray[Any]]:
     magic, version, crc, length = _PREFIX.unpack_from(data)
     if magic != MAGIC:
         raise _corrupt(path, "is no segment")
@@ -275,18 +376,24 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
             f"segment {path.name} has version {version}, this program reads up to {VERSION}",
             remedy="update papilar",
         )
-    return {name: _view(path, data, name, entry) for name, entry in json.loads(header).items()}
+    arrays = {}
+    for name, entry in json.loads(header).items():
+        count, dtype = int(np.prod(entry["shape"])), np.dtype(entry["dtype"])
+        if entry["at"] + count * dtype.itemsize > len(data):
+            raise _corrupt(path, f"is cut short in '{name}'")
+        if _crc(file, entry["at"], count * dtype.itemsize) != entry["crc"]:
+            raise _corrupt(path, f"has a damaged array '{name}'")
+        arrays[name] = np.frombuffer(data, dtype, count, entry["at"]).reshape(entry["shape"])
+    return arrays
 
 
-def _view(path: Path, data: mmap.mmap, name: str, entry: Mapping[str, Any]) -> NDArray[Any]:
-    count = int(np.prod(entry["shape"]))
-    dtype = np.dtype(entry["dtype"])
-    if entry["at"] + count * dtype.itemsize > len(data):
-        raise _corrupt(path, f"is cut short in '{name}'")
-    array = np.frombuffer(data, dtype, count, entry["at"]).reshape(entry["shape"])
-    if zlib.crc32(array.data.cast("B") if array.size else b"") != entry["crc"]:
-        raise _corrupt(path, f"has a damaged array '{name}'")
-    return array
+def _crc(file: BinaryIO, at: int, size: int) -> int:
+    """Return the CRC-32 of a part of a file: read: what is looked at through the map would stay there."""
+    file.seek(at)
+    crc = 0
+    while size > 0 and (data := file.read(min(size, _CHUNK))):
+        crc, size = zlib.crc32(data, crc), size - len(data)
+    return crc
 
 
 def _corrupt(path: Path, what: str) -> GalleryCorrupt:

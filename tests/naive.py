@@ -416,3 +416,55 @@ def agreement(waves, lying, shift, side, turn, others, place):
             weight, *_, d = meet(waves, i, j, turned, x, y, others, place)
             met[i, j] = (x, y, weight, side * math.cos(d)) if weight > 0 else (0.0, 0.0, 0.0, 0.0)
     return met[..., 2].sum(), (met[..., 2] * met[..., 3]).sum(), met
+
+
+# ---- compact cylinders
+
+
+def compact_likeness(a, b, p):
+    """What two codes are worth, bit by bit."""
+    valid = [k for k in range(32) if int(a[3]) >> k & 1 and int(b[3]) >> k & 1]
+    on = [
+        {(s, k) for s in range(6) for k in valid if int(c[s // 2]) >> (32 * (s % 2) + k) & 1} for c in (a, b)
+    ]
+    norm = math.sqrt(len(on[0])) + math.sqrt(len(on[1]))
+    if len(valid) < p.least_common or norm == 0:
+        return 0.0
+    return max(0.0, 1 - math.sqrt(len(on[0] ^ on[1])) / norm - float(p.least))
+
+
+def compact_pairs(sought, held, slot, p):
+    """The best mate of each cylinder of a print, of those the best of each of the probe: (i, j, worth)."""
+    begin, end = held.starts[slot], min(held.starts[slot + 1], held.starts[slot] + sought.most)
+    best = {}
+    for j in range(begin, end):
+        word = held.words[j]
+        near = sought.who[sought.first[word] : sought.first[word + 1]].tolist()
+        worths = [(compact_likeness(sought.codes[i], held.codes[j], p), -n, i) for n, i in enumerate(near)]
+        worth, _, i = max(worths, default=(0.0, 0, 0))
+        if worth > best.get(i, (0.0, 0))[0]:
+            best[i] = worth, j
+    return [(i, j, worth) for i, (worth, j) in best.items()]
+
+
+def compact_place(code):
+    meta = int(code[3])
+    return 4 * (meta >> 40 & 255), 4 * (meta >> 48 & 255), meta >> 32 & 255
+
+
+def compact_score(sought, held, slot, p):
+    """The most that pairs agreeing with one of them are worth, by the root of the print's cylinders."""
+    pairs, most = compact_pairs(sought, held, slot, p), 0.0
+    for s, t, worth in pairs:
+        (x, y, turned), (u, v, other) = compact_place(sought.codes[s]), compact_place(held.codes[t])
+        turn, total = (other - turned) % 256, worth
+        motion = np.exp(-1j * turn * math.pi / 128)  # y points down
+        for i, j, more in pairs:
+            (xi, yi, turned), (uj, vj, other) = compact_place(sought.codes[i]), compact_place(held.codes[j])
+            away = complex(xi - x, yi - y)
+            off = complex(uj - u, vj - v) - motion * away
+            apart = (other - turned - turn + 128) % 256 - 128
+            if i != s and abs(apart) <= p.turn and abs(off) <= p.near + p.stretch * abs(away):
+                total += more
+        most = max(most, total)
+    return most / math.sqrt(min(held.starts[slot + 1] - held.starts[slot], sought.most) + p.prior)

@@ -179,8 +179,8 @@ def test_a_part_of_the_field_is_seen_as_within_it(loaded):
     extent = ((40, 300), (50, 290))
     whole, part = loaded.planes(sheet), loaded.planes(sheet, extent=extent)
     assert part.position.shape == sheet.shape
-    assert not part.position[400:].any()
-    assert not part.position[:, 400:].any()
+    assert not part.position[450:].any()
+    assert not part.position[:, 450:].any()
     first, second = to_template(whole, threshold=0.3), to_template(part, threshold=0.3)
     assert len(first) > 20
     assert extraction.kept(first, second) >= len(first) - 2

@@ -21,7 +21,7 @@ from matcher.cylinders import LEAST_SURE, SURE_QUALITY, Prepared, Shape, cell_ce
 from matcher.kernels import minutiae as kernels
 from matcher.kernels import ridges as ridge_kernels
 from matcher.ridges import pack, unpacked
-from matcher.segment import SealedSegment, write_segment
+from matcher.segment import Entry, SealedSegment, write_segment
 from matcher.template import Template
 
 FLOOR_SCORE = shipped().llr(Evidence(float(np.log(FLOOR)), 0.0, 0.0, None))
@@ -253,7 +253,7 @@ def test_a_segments_views_score_bit_for_bit(tmp_path: Path, drawn: list[list[Dra
     templates += [ODD["none"], ODD["many"], ODD["one"], *(one.template for one in drawn[0])]
     fresh = [prepare(t) for t in templates]
     path = tmp_path / "segment-00000001.pps"
-    write_segment(path, range(len(fresh)), fresh)
+    write_segment(path, range(len(fresh)), [Entry.of(one) for one in fresh])
     segment = SealedSegment(path)
     mapped = [segment.prepared(slot) for slot in range(len(fresh))]
     for a, b in zip(fresh, mapped, strict=True):

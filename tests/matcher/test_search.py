@@ -4,7 +4,9 @@ import itertools
 import math
 import time
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 from minutiae import finger, mate
 
 from matcher.calibration import shipped
+from matcher.cascade import PENETRATION
 from matcher.compare import compare, score
 from matcher.cylinders import Prepared, prepare
 from matcher.fusion import RULES
@@ -31,7 +34,7 @@ from matcher.search import (
     rank,
     threshold,
 )
-from matcher.template import Finger
+from matcher.template import Finger, Impression
 
 
 @pytest.mark.parametrize("target", [0.0, 1.0, -0.1, 2.0, math.nan])
@@ -248,8 +251,8 @@ def test_the_second_of_a_swapped_pair_is_compared_though_no_shortlist_names_it(
     real = gallery.shortlist
     poor = again(5, Finger.RIGHT_INDEX)
 
-    def shortlist(probe: Prepared, *, limit: int) -> Shortlist:
-        found = real(probe, limit=limit)
+    def shortlist(probe: Prepared, **how: Any) -> Shortlist:
+        found = real(probe, **how)
         kept = found.rows != 17 if probe is poor else np.ones(len(found.rows), bool)
         return Shortlist(found.rows[kept], found.votes[kept])
 
@@ -465,3 +468,58 @@ def test_probes_that_say_nothing(searcher: LocalSearcher, tmp_path: Path) -> Non
     found = nobody.search([blank], limit=5, deadline=time.monotonic() + 60)
     assert (found.candidates, found.searched, found.complete) == ((), 0, True)
     nobody.close()
+
+
+# ---- what is compared
+
+
+def test_an_exhaustive_search_compares_every_row(people: tuple[Gallery, People]) -> None:
+    """As a search whose shortlist holds the gallery, for one print and for several."""
+    whole, every = LocalSearcher(*people, workers=1), LocalSearcher(*people, shortlist=2, exhaustive=True)
+    for codes in (FINGERS[:1], FINGERS):
+        probe = [ProbePrint(code, again(4, code)) for code in codes]
+        assert every.search(probe, limit=99) == whole.search(probe, limit=99)
+        assert every.search(probe, limit=99).compared >= COUNT * len(codes)
+    whole.close()
+    every.close()
+
+
+def test_nothing_is_passed_over_for_a_latent(
+    people: tuple[Gallery, People], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gallery, asked = people[0], []
+    real = gallery.shortlist
+
+    def shortlist(probe: Prepared, **how: Any) -> Shortlist:
+        asked.append(how["penetration"])
+        return real(probe, **how)
+
+    monkeypatch.setattr(gallery, "shortlist", shortlist)
+    own = with_shortlist(people, 5)
+    for impression in (Impression.LATENT_LIFT, Impression.LIVE_PLAIN, None):
+        template = impression if impression is None else replace(finger(1, 12), impression=impression)
+        own.search([ProbePrint(Finger.UNKNOWN, again(1, Finger.RIGHT_THUMB), template)], limit=1)
+    assert asked == [1.0, PENETRATION, PENETRATION]
+    own.close()
+
+
+@pytest.mark.parametrize(("most", "led"), [(1, {8}), (2, {2, 8}), (4, {0, 1, 2, 8})])
+def test_several_prints_lead_together(
+    people: tuple[Gallery, People], monkeypatch: pytest.MonkeyPatch, most: int, led: set[int]
+) -> None:
+    """Each speaks most for somebody else, and together they speak most for one for whom each speaks some."""
+    probe = [ProbePrint(Finger.UNKNOWN, again(8, code)) for code in FINGERS]
+    number = {id(one.prepared): k for k, one in enumerate(probe)}
+
+    def shortlist(prepared: Prepared, **_: Any) -> Shortlist:
+        k = number[id(prepared)]
+        return Shortlist(np.array([3 * k + 1, 3 * 8 + 1 + k]), np.array([3.0, 2.5], np.float32))
+
+    monkeypatch.setattr(people[0], "shortlist", shortlist)
+    monkeypatch.setattr("matcher.search.FIRST", 0)
+    own = with_shortlist(people, most)
+    found = own.search(probe, limit=9)
+    assert {candidate.subject for candidate in found.candidates} == {f"subject-{k:02d}" for k in led}
+    assert found.candidates[0].subject == "subject-08"
+    assert found.compared == len(led) * len(FINGERS) * len(probe)
+    own.close()

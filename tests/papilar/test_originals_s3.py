@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 from botocore.exceptions import ClientError
 from buckets import BUCKET, Objects, objects
-from conftest import create
 from test_originals import TestFiles as Files
 from test_originals import referring
 
 from papilar.encryption import Keys
 from papilar.errors import OriginalMissing, StorageFull, StorageUnavailable
 from papilar.originals import Originals, Survey, survey
+from papilar.store import Store
 
 KEYS = Keys([bytes(range(32))])
 URL = f"s3://{BUCKET}/originals"
@@ -87,7 +87,7 @@ def test_a_store_without_room_says_so(store: Objects, monkeypatch: pytest.Monkey
 
 def test_an_encounter_whose_originals_cannot_be_kept_is_not_there(store: Objects, folder: Path) -> None:
     kept = Originals(URL, KEYS, gallery="g")
-    with create(folder) as gallery:
+    with Store.open(folder, create=True, name="hn") as gallery:
         store.line.left = 0
         with pytest.raises(StorageUnavailable):
             referring(gallery, kept, b"a print")
