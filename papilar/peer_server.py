@@ -90,6 +90,7 @@ class PeerService:
         self._limits = limits
         self._lock = threading.Lock()
         self._calls: Counter[str] = Counter()
+        self._turned_away: Counter[str] = Counter()
         self._arriving: dict[Context, float] = {}
 
     def handler(self) -> grpc.GenericRpcHandler:
@@ -120,6 +121,13 @@ class PeerService:
             slow = [context for context, since in self._arriving.items() if since < late]
         for context in slow:
             context.cancel()
+
+    def log_turned_away(self) -> None:
+        """Log how many calls were too many since the last time; a line for each would itself be a load."""
+        with self._lock:
+            counts, self._turned_away = self._turned_away, Counter()
+        for peer, count in counts.items():
+            _log.info("%d calls of %s: %s", count, peer, TooManyCalls.reason)
 
     # ---- calls
 
@@ -154,6 +162,8 @@ class PeerService:
                 yield from call(self._taken(requests, context), peer)
         except TooManyCalls as error:
             code = error.reason
+            with self._lock:
+                self._turned_away[peer] += 1
             context.abort_with_status(_turned_away(peer, self._limits.calls))
         except PapilarError as error:
             code = error.reason
@@ -167,7 +177,8 @@ class PeerService:
             _log.error("%s failed with %s\n%s", name, code, "".join(traceback.format_tb(error.__traceback__)))
             context.abort(grpc.StatusCode.INTERNAL, "the node failed; its log says why")
         finally:
-            _log.info("%s of %s: %s %.0f ms", name, peer, code, 1e3 * (time.monotonic() - started))
+            if code != TooManyCalls.reason:
+                _log.info("%s of %s: %s %.0f ms", name, peer, code, 1e3 * (time.monotonic() - started))
 
     def _taken(self, requests: Iterator[Message], context: Context) -> Message:
         """Return the message of a call, once it is there."""
@@ -257,6 +268,7 @@ class PeerServer:
         swept = time.monotonic()
         while not self._stopping.wait(_WATCH):
             self._service.cut_off()
+            self._service.log_turned_away()
             if time.monotonic() - swept >= _SWEEP:
                 swept = time.monotonic()
                 self._sweep()
