@@ -12,9 +12,8 @@ direction in 1/256 turn, 40 to 47 and 48 to 55 x and y in steps of 4 pixels, 56 
 import math
 
 import numpy as np
-from numba import njit
-
-from matcher.kernels.minutiae import popcount
+from numba import njit, types
+from numba.extending import intrinsic
 
 CELLS = np.uint64(0xFFFFFFFF)
 BYTE = np.uint64(0xFF)
@@ -23,6 +22,16 @@ ROOTS = np.sqrt(np.arange(193, dtype=np.float32))
 AHEAD = np.uint64(4)
 TOGETHER = 32
 """Prints whose pairs are weighed in one go: they fit the cache next to the processor."""
+
+
+@intrinsic
+def popcount(typing_context, value):
+    """Return the number of set bits of a uint64 (one machine instruction)."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.ctpop(arguments[0])
+
+    return types.uint64(types.uint64), generate
 
 
 @njit(cache=True, nogil=True)
