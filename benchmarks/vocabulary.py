@@ -19,9 +19,9 @@ from matcher.cylinders import prepare
 SEED = 20_261_122
 """No other gallery is drawn with it."""
 
-SIZE = 1_024
+SIZE = 4_096
 ROUNDS = 12
-PRINTS = 3_000
+PRINTS = 6_000
 
 
 def main() -> None:

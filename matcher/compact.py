@@ -25,7 +25,7 @@ from matcher.cylinders import Prepared, Shape, cell_centres, frozen
 from matcher.index import shipped
 from matcher.kernels import compact as kernels
 
-CODE = "compact-32x6-1024-1"
+CODE = "compact-32x6-4096-1"
 """Names what `compact` gives; a change of it, of the cells or the vocabulary changes this, and galleries are
 rebuilt."""
 
@@ -84,7 +84,7 @@ class Depth(NamedTuple):
     Attributes
     ----------
     words : int
-        Words taken to be near each cylinder of the probe, of 1,024.
+        Words taken to be near each cylinder of the probe, of 4,096.
     probe, print : int
         Cylinders looked at, of the probe and of a print.
     """
@@ -94,10 +94,10 @@ class Depth(NamedTuple):
     print: int
 
 
-QUICK = Depth(words=16, probe=32, print=32)
+QUICK = Depth(words=48, probe=40, print=32)
 """For all prints of a large gallery."""
 
-THOROUGH = Depth(words=256, probe=64, print=MOST_CYLINDERS)
+THOROUGH = Depth(words=600, probe=96, print=MOST_CYLINDERS)
 """For those that remain."""
 
 
@@ -166,7 +166,7 @@ def seek(prepared: Prepared, depth: Depth) -> Sought:
     return Sought(frozen(codes), frozen(first.astype(np.int32)), frozen(who.astype(np.uint8)), depth.print)
 
 
-def score(sought: Sought, held: Held, slots: Slots, *, floor: float = 0.0) -> Floats:
+def score(sought: Sought, held: Held, slots: Slots) -> Floats:
     """Return what the prints of some slots show of a probe.
 
     Parameters
@@ -174,16 +174,14 @@ def score(sought: Sought, held: Held, slots: Slots, *, floor: float = 0.0) -> Fl
     sought : Sought
     held : Held
     slots : ndarray of int64, shape (k,)
-    floor : float
-        Scores up to this need not be told apart.
 
     Returns
     -------
     ndarray of float32, shape (k,)
-        0 where nothing agrees, and where the score cannot exceed `floor`.
+        0 where nothing agrees.
     """
     out = np.empty(len(slots), np.float32)
-    kernels.score(sought, held, np.ascontiguousarray(slots), np.float32(floor), _LIKENESS, out)
+    kernels.score(sought, held, np.ascontiguousarray(slots), _LIKENESS, out)
     return out
 
 

@@ -15,7 +15,7 @@ References
    registration", IEEE TIFS 13(12), 2018, doi:10.1109/TIFS.2018.2841849.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -23,9 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from matcher.calibration import Calibration, Evidence, Part, shipped
-from matcher.cylinders import Cylinders, Prepared, prepare
+from matcher.cylinders import Prepared, frozen, prepare
 from matcher.kernels import minutiae, ridges
-from matcher.ridges import PERIODS
+from matcher.ridges import FINEST, PERIODS
 
 __all__ = [
     "Alignment",
@@ -66,6 +66,8 @@ class Relaxation(NamedTuple):
     tau_distance: float = -1.6
     mu_angle: float = np.pi / 12
     tau_angle: float = -30.0
+    floor: float = 1e-3
+    """Structure of prints that cannot be compared, below that of any two that can."""
     proposals: int = 5
     """Motions proposed by each hypothesis (own choice; does not touch the structure)."""
 
@@ -169,8 +171,8 @@ class Comparison:
     def carry(self, points: NDArray[np.floating]) -> Floats:
         """Return points of the probe (m, 2) as they come to lie on the reference, pixels at 500 ppi."""
         poses = np.column_stack((points, np.zeros(len(points))))
-        lying: Floats = minutiae.moved(poses, (self.transform.turn, self.transform.dx, self.transform.dy))
-        shift: Floats = minutiae.bent(lying, self.bend.at, self.bend.weights)
+        lying: Floats = ridges.moved(poses, (self.transform.turn, self.transform.dx, self.transform.dy))
+        shift: Floats = ridges.bent(lying, self.bend.at, self.bend.weights)
         return lying[:, :2] + shift
 
 
@@ -183,8 +185,7 @@ class Numbers(NamedTuple):
 
 
 NUMBERS = Numbers()
-FLOOR = 1e-3
-"""Structure of prints that cannot be compared, below that of any two that can."""
+FLOOR = NUMBERS.relaxation.floor
 
 
 def evidence(probe: Prepared, reference: Prepared, *, numbers: Numbers = NUMBERS) -> Evidence:
@@ -200,7 +201,7 @@ def evidence(probe: Prepared, reference: Prepared, *, numbers: Numbers = NUMBERS
     Evidence
         Structure ln(`FLOOR`) and no more when either has fewer than two cylinders.
     """
-    return _best(probe, reference, numbers, None)[0]
+    return _best(probe, reference, numbers)[0]
 
 
 def score(probe: Prepared, reference: Prepared, *, calibration: Calibration | None = None) -> float:
@@ -238,8 +239,11 @@ def compare(
     Comparison
         No pairs and the identity when there is nothing to align.
     """
-    found, best, met = _best(probe, reference, NUMBERS, trace)
+    found, best = _best(probe, reference, NUMBERS)
     fitted = calibration or shipped()
+    if trace is not None:
+        _tell(probe, reference, NUMBERS, trace)
+        trace("evidence", found._asdict())
     turn, dx, dy = (float(value) for value in best.motion)
     return Comparison(
         fitted.llr(found),
@@ -247,197 +251,90 @@ def compare(
         best.pairs.astype(np.int16),
         Transform(dx, dy, turn),
         best.bend,
-        met.places[met.places[..., 2] > 0][:, [0, 1, 3]],
-        met.opposed,
+        best.met[best.met[..., 2] > 0][:, [0, 1, 3]].astype(np.float32),
+        best.opposed,
     )
 
 
-class _Found(NamedTuple):
-    """A motion of the probe onto the reference and what came of it; `speaks` weighs it against other motions.
+_NO_RIDGES = frozen(np.array([FINEST, 0, 0, 0, 0, 0, 0, 0], np.uint8))
+"""A ridge description of no cells."""
 
-    `lying` are the poses of the probe's minutiae on the reference, `places` those of its ridge description,
-    before they settle; none without descriptions.
+
+class _Best(NamedTuple):
+    """The motion for which most speaks and what was found by it, the evidence aside.
+
+    `met` (..., 4): x, y, weight and agreement, -1 to 1, of the places where ridges were compared.
     """
 
-    speaks: float
     motion: Floats
-    lying: Floats
     pairs: NDArray[np.int64]
-    misfit: Floats
     bend: Bend
-    places: Floats
-
-
-_NO_PLACES = np.zeros((0, 0, 2))
-_STILL = _Found(
-    0.0,
-    np.zeros(3),
-    np.zeros((0, 3)),
-    np.zeros((0, 2), np.int64),
-    np.zeros(0),
-    Bend(np.zeros((0, 2)), np.zeros((3, 2))),
-    _NO_PLACES,
-)
-
-
-class _Met(NamedTuple):
-    """How ridges agree once they have settled, -1 to 1; where: (r, c, 4) as `kernels.ridges` says; how."""
-
-    ridges: float | None
-    places: NDArray[np.float32]
-    opposed: bool = False
-
-
-_NOT_MET = _Met(None, np.zeros((0, 0, 4), np.float32))
-
-
-def _best(
-    probe: Prepared, reference: Prepared, numbers: Numbers, trace: Trace | None
-) -> tuple[Evidence, _Found, _Met]:
-    """Follow up the best motions; the one for which most speaks is the evidence."""
-    structure, motions = _motions(probe, reference, numbers, trace)
-    if not len(motions):
-        return Evidence(structure, 0.0, 0.0, None), _STILL, _NOT_MET
-    waves = _unpacked(probe, reference)
-    followed = [_follow(probe, reference, motion, waves, numbers) for motion in motions]
-    best = max(followed, key=lambda one: one.speaks)
-    matched, share = _shared(probe, reference, best, numbers.alignment)
-    met = _NOT_MET if waves is None else _agreement(best, waves, numbers.waves)
-    found = Evidence(structure, share, matched, met.ridges)
-    if trace is not None:
-        trace("motions", motions)
-        trace("evidence", found._asdict())
-    return found, best, met
-
-
-class _Hypothesis(NamedTuple):
-    """That the prints are upright, or turned, to each other: its structure, and the motions it proposes."""
-
-    structure: float
-    motions: Floats
-
-
-def _motions(probe: Prepared, reference: Prepared, numbers: Numbers, trace: Trace | None) -> _Hypothesis:
-    """Return the structure of the better hypothesis, and the motions worth following up, its own first."""
-    kinds = [(probe.every, reference.every), (probe.sure, reference.sure)]
-    levels = [_level(probe, reference, *kind, numbers.relaxation, trace) for kind in kinds]
-    upright, turned = (
-        _Hypothesis(float(np.mean([one.structure for one in both])), _interleaved(both))
-        for both in zip(*levels, strict=True)
-    )
-    is_turned = turned.structure > upright.structure + numbers.relaxation.turned_lead
-    better, other = (turned, upright) if is_turned else (upright, turned)
-    x, y = probe.pose[:, :2].mean(axis=0) if len(probe.pose) else (0.0, 0.0)
-    motions = np.concatenate((better.motions, other.motions))
-    return _Hypothesis(better.structure, minutiae.distinct(motions, float(x), float(y), numbers.alignment))
-
-
-def _interleaved(hypotheses: Sequence[_Hypothesis]) -> Floats:
-    """Return the first motion of each, then the second, and so on."""
-    order = np.argsort(np.concatenate([np.arange(len(one.motions)) for one in hypotheses]), kind="stable")
-    return np.concatenate([one.motions for one in hypotheses])[order]
-
-
-def _level(
-    probe: Prepared,
-    reference: Prepared,
-    ours: Cylinders,
-    theirs: Cylinders,
-    p: Relaxation,
-    trace: Trace | None,
-) -> tuple[_Hypothesis, _Hypothesis]:
-    """Return the hypotheses that the prints are upright, and turned, to each other, by some cylinders."""
-    a, b = probe.pose[ours.minutia], reference.pose[theirs.minutia]
-    similar = minutiae.similarities(ours.bits, ours.valid, theirs.bits, theirs.valid, p.least_common)
-    if trace is not None:
-        trace("similarities", similar)
-    upright, turned = (_hypothesis(similar, a, b, turn, p, trace) for turn in (0.0, np.pi))
-    return upright, turned
-
-
-def _hypothesis(
-    similar: NDArray[np.float32],
-    a: NDArray[np.float32],
-    b: NDArray[np.float32],
-    turn: float,
-    p: Relaxation,
-    trace: Trace | None,
-) -> _Hypothesis:
-    pairs, worth = minutiae.best_pairs(similar, a, b, turn, p)
-    if len(pairs) < 2:
-        return _Hypothesis(float(np.log(FLOOR)), np.zeros((0, 3)))
-    rho = minutiae.compatibility(a, b, pairs, p)
-    relaxed = minutiae.relax(worth, rho, p.rounds, p.keep)
-    if trace is not None:
-        trace("pairs", pairs)
-        trace("compatibility", rho)
-        trace("relaxed", relaxed)
-    value = minutiae.structure(worth, relaxed, min(len(a), len(b)), p)
-    return _Hypothesis(float(np.log(max(value, FLOOR))), minutiae.propose(a, b, pairs, rho, relaxed, p))
-
-
-class _Unpacked(NamedTuple):
-    """The waves of probe and reference and their places; see `kernels.ridges`."""
-
-    waves: NDArray[np.float32]
-    place: Floats
-    others: NDArray[np.float32]
-    other_place: Floats
-
-
-def _unpacked(probe: Prepared, reference: Prepared) -> _Unpacked | None:
-    if not (len(probe.ridges) and len(reference.ridges)):
-        return None
-    return _Unpacked(*ridges.unpack(probe.ridges, PERIODS), *ridges.unpack(reference.ridges, PERIODS))
-
-
-def _follow(
-    probe: Prepared, reference: Prepared, motion: Floats, waves: _Unpacked | None, numbers: Numbers
-) -> _Found:
-    """Bring the probe onto the reference by one motion; ridges settle over the widest window only."""
-    p, w = numbers.alignment, numbers.waves
-    lying, pairs, misfit, at, weights = minutiae.align(probe.pose, reference.pose, motion, p)
-    bend = Bend(at, weights)
-    if waves is None:
-        return _Found(float(np.exp(-misfit).sum()), motion, lying, pairs, misfit, bend, _NO_PLACES)
-    places = ridges.lie(waves.waves, waves.place, motion, at, weights)
-    widest = w._replace(windows=w.windows[:1])
-    return _Found(
-        _settled(places, motion[0], waves, widest).agreeing, motion, lying, pairs, misfit, bend, places
-    )
-
-
-def _agreement(found: _Found, waves: _Unpacked, w: Waves) -> _Met:
-    settled = _settled(found.places, found.motion[0], waves, w)
-    mean = (settled.agreeing + w.prior * w.middling) / (settled.area + w.prior)
-    return _Met(mean, settled.places, settled.opposed)
-
-
-class _Settled(NamedTuple):
-    """What agrees once ridges have settled, over which weight, where, and whether one print was inverted."""
-
-    agreeing: float
-    area: float
-    places: NDArray[np.float32]
+    met: Floats
     opposed: bool
 
 
-def _settled(lying: Floats, turn: float, waves: _Unpacked, w: Waves) -> _Settled:
-    ours, others = waves.waves, (waves.others, waves.other_place)
-    shift, side = ridges.settle(ours, lying, turn, waves.place[2], *others, w)
-    area, agreeing, places = ridges.agreement(ours, lying, shift, side, turn, *others)
-    return _Settled(agreeing, area, places, side < 0)
+_STILL = _Best(
+    np.zeros(3),
+    np.zeros((0, 2), np.int64),
+    Bend(np.zeros((0, 2)), np.zeros((3, 2))),
+    np.zeros((0, 4)),
+    False,
+)
 
 
-def _shared(probe: Prepared, reference: Prepared, found: _Found, p: Alignment) -> tuple[float, float]:
-    """Return the weight of the matched minutiae, and its share of what the common area lets one expect."""
-    a, b = (
-        np.where(one.quality > 0, one.quality.astype(np.float64) / 100, p.unstated)
-        for one in (probe, reference)
+def _best(probe: Prepared, reference: Prepared, numbers: Numbers) -> tuple[Evidence, _Best]:
+    """Propose motions and follow them up; the one for which most speaks is the evidence.
+
+    Three calls of compiled code, and little else: meanwhile other threads run.
+    """
+    structure, motions = _motions(probe, reference, numbers)
+    if not len(motions):
+        return Evidence(structure, 0.0, 0.0, None), _STILL
+    both = len(probe.ridges) > 0 and len(reference.ridges) > 0
+    found, agreeing, met, side = ridges.best(
+        probe.pose,
+        probe.ridges if both else _NO_RIDGES,
+        reference.pose,
+        reference.ridges if both else _NO_RIDGES,
+        motions,
+        PERIODS,
+        numbers.alignment,
+        numbers.waves,
     )
-    seen_a = minutiae.within(found.lying, reference.pose, p.margin)
-    seen_b = minutiae.within(reference.pose, found.lying, p.margin)
-    met = np.minimum(a[found.pairs[:, 0]], b[found.pairs[:, 1]])
-    matched = float((met * np.exp(-found.misfit)).sum())
-    expected = np.sqrt((a[seen_a].sum() + p.prior) * (b[seen_b].sum() + p.prior))
-    return matched, matched / float(expected)
+    matched, share = minutiae.share(
+        found.lying,
+        probe.quality,
+        reference.pose,
+        reference.quality,
+        found.pairs,
+        found.misfit,
+        numbers.alignment,
+    )
+    said = Evidence(structure, share, matched, agreeing if both else None)
+    return said, _Best(found.motion, found.pairs, Bend(found.at, found.weights), met, side < 0)
+
+
+def _motions(probe: Prepared, reference: Prepared, numbers: Numbers) -> tuple[float, Floats]:
+    """Return the structure, and the motions that are worth following up."""
+    structure, motions = minutiae.motions(
+        (probe.pose, probe.every, probe.sure),
+        (reference.pose, reference.every, reference.sure),
+        numbers.relaxation,
+        numbers.alignment,
+    )
+    return structure, motions
+
+
+def _tell(probe: Prepared, reference: Prepared, numbers: Numbers, trace: Trace) -> None:
+    """Tell what `minutiae.motions` makes of each kind of cylinders on its way, and its motions."""
+    p = numbers.relaxation
+    for ours, theirs in ((probe.every, reference.every), (probe.sure, reference.sure)):
+        a, b = probe.pose[ours.minutia], reference.pose[theirs.minutia]
+        similar = minutiae.similarities(ours.bits, ours.valid, theirs.bits, theirs.valid, p.least_common)
+        trace("similarities", similar)
+        for turn in (0.0, np.pi):
+            one = minutiae.hypothesis(similar, a, b, turn, p)
+            trace("pairs", one.pairs)
+            trace("compatibility", one.rho)
+            trace("relaxed", one.relaxed)
+    trace("motions", _motions(probe, reference, numbers)[1])

@@ -12,23 +12,28 @@ import threading
 import zlib
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from matcher import cascade, compact, cylinders
+from matcher.calibration import Calibration
+from matcher.cascade import Found, Look, Part, Wanted
+from matcher.compare import score
 from matcher.cylinders import Prepared
 from matcher.errors import GalleryCorrupt, GalleryTooNew
 from matcher.segment import (
     Entry,
     LiveSegment,
+    Place,
     Rows,
     SealedSegment,
     Segment,
     create_private,
     write_segment,
 )
+from matcher.template import Finger
 
 MANIFEST = "manifest.json"
 VERSION = 1
@@ -39,13 +44,6 @@ SEAL_AFTER = 1_000
 """Live rows at which whoever adds them should seal: some forty megabytes."""
 
 _log = logging.getLogger(__name__)
-
-
-class Shortlist(NamedTuple):
-    """Rows worth a full comparison, best first: `rows` (k,) int64 and their `votes` (k,) float32."""
-
-    rows: NDArray[np.int64]
-    votes: NDArray[np.float32]
 
 
 class Gallery:
@@ -108,11 +106,14 @@ class Gallery:
         missing: list[int] = alive[~self._reached(alive)].tolist()
         return missing
 
-    def add(self, row: int, prepared: Prepared) -> None:
-        """Make a row findable by the next search; nothing changes when it is findable already."""
+    def add(self, row: int, prepared: Prepared, place: Place | None = None) -> None:
+        """Make a row findable by the next search; nothing changes when it is findable already.
+
+        Without a `place` it is of an unknown finger, and of an encounter of its own.
+        """
         if row in self:
             return
-        entry = Entry.of(prepared)
+        entry = Entry.of(prepared, place or Place(Finger.UNKNOWN, row))
         with self._lock:
             if row not in self:
                 self._live.add(row, entry)
@@ -134,39 +135,61 @@ class Gallery:
         place = self._find(row)
         return None if place is None else place[0].prepared(place[1])
 
-    def shortlist(
+    def look(
         self,
-        probe: Prepared,
+        probe: Sequence[Wanted],
         *,
-        limit: int,
+        total: int | None = None,
         penetration: float = cascade.PENETRATION,
         spread: cascade.Spread = map,
-    ) -> Shortlist:
-        """Return the rows worth a full comparison.
+    ) -> Look:
+        """Begin to look for prints among those that can be found now; see `matcher.cascade.Look`."""
+        with self._lock:
+            parts = [
+                Part(one.held, np.flatnonzero(one.alive), one.rows, one.fingers, one.encounters)
+                for one in self._segments
+            ]
+        return Look(probe, parts, total=total, penetration=penetration, spread=spread)
+
+    def shortlist(
+        self,
+        probe: Sequence[Wanted],
+        *,
+        limit: int,
+        first: int = 0,
+        penetration: float = cascade.PENETRATION,
+        spread: cascade.Spread = map,
+    ) -> Found:
+        """Return the prints worth a full comparison, and those of their encounters.
 
         Parameters
         ----------
-        probe : Prepared
+        probe : sequence of Wanted
+            Prints of one person.
         limit : int
-            Most rows returned. A gallery of no more than that is returned whole, without votes.
+            Most rows returned where one print is looked for, and most encounters where several are.
+        first : int
+            Rows that are returned for each print by itself.
         penetration : float
             Share of the gallery that is not passed over after a quick look; 1 passes over nothing.
         spread : callable
             As `map`: what calls the work on runs of prints; that of a thread pool uses its threads.
         """
-        if len(self) <= limit:
-            rows = self.rows
-            return Shortlist(rows, np.zeros(len(rows), np.float32))
-        with self._lock:
-            segments = [(segment.rows, segment.held, segment.alive.copy()) for segment in self._segments]
-        parts = [cascade.Part(held, np.flatnonzero(alive)) for _, held, alive in segments]
-        found = cascade.look(probe, parts, penetration=penetration, spread=spread)
-        named = zip(segments, found, strict=True)
-        rows = np.concatenate([every[one.slots] for (every, _, _), one in named])
-        votes = np.concatenate([one.scores for one in found])
-        best = np.lexsort((rows, -votes))[: 2 * limit]
-        best = best[self._reached(rows[best])][:limit]  # what was hidden meanwhile is left out
-        return Shortlist(rows[best], votes[best])
+        look = self.look(probe, penetration=penetration, spread=spread)
+        return cascade.settle([look], look.kept, limit=limit, first=first)
+
+    def scores(
+        self, probe: Sequence[Prepared], pairs: Sequence[tuple[int, int]], calibration: Calibration
+    ) -> list[float]:
+        """Compare prints in full: for each pair of a print's number and a row the log10 likelihood ratio.
+
+        That of a row hidden meanwhile is minus infinity.
+        """
+        references = ((number, self.prepared(row)) for number, row in pairs)
+        return [
+            -np.inf if reference is None else score(probe[number], reference, calibration=calibration)
+            for number, reference in references
+        ]
 
     def seal(self) -> None:
         """Write the live segment to the disk, together with sealed ones that are not much larger.
@@ -305,7 +328,10 @@ class Gallery:
 
 
 class _Taken(Sequence[Entry]):
-    """The rows of some segments that are alive at a moment, ascending, taken from there when asked for."""
+    """The rows of some segments that are alive at a moment, taken from there when asked for.
+
+    In the order of a sealed segment: by finger, and then ascending.
+    """
 
     def __init__(self, sources: Sequence[Segment], lengths: list[int], rows: Rows, place: Rows) -> None:
         self.sources, self.lengths, self.rows, self._place = sources, lengths, rows, place
@@ -315,8 +341,9 @@ class _Taken(Sequence[Entry]):
     def of(cls, sources: Sequence[Segment]) -> "_Taken":
         alive = np.concatenate([segment.alive for segment in sources])
         rows = np.concatenate([segment.rows for segment in sources])
+        fingers = np.concatenate([segment.fingers for segment in sources])
         place = np.flatnonzero(alive)
-        place = place[np.argsort(rows[place], kind="stable")]
+        place = place[np.lexsort((rows[place], fingers[place]))]
         return cls(sources, [len(segment.rows) for segment in sources], rows[place], place)
 
     def __len__(self) -> int:

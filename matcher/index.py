@@ -1,4 +1,4 @@
-"""The vocabulary: a thousand typical cylinders, and which of them others are like. The only door to FAISS.
+"""The vocabulary: four thousand typical cylinders, and which of them others are like. The only door to FAISS.
 
 A cylinder is named by the word it is most like; where two prints show the same place of a finger, the words
 of one are mostly among those nearest to the cylinders of the other. Words are unit vectors, likeness is the
@@ -29,8 +29,8 @@ Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
 VOCABULARY = "vocabulary.json"
-LEVELS = 255
-"""A coordinate of a word, 0 to 1, is kept in one byte."""
+LEVELS = 15
+"""Steps of a coordinate of a word, 0 to 1: few, so that the file stays small."""
 
 
 class Vocabulary:
@@ -39,7 +39,7 @@ class Vocabulary:
     Parameters
     ----------
     words : ndarray of uint8, shape (w, d)
-        Coordinates in 1/255.
+        Coordinates in 1/15.
     """
 
     def __init__(self, words: NDArray[np.uint8]) -> None:
@@ -66,7 +66,7 @@ def shipped() -> Vocabulary:
 
 
 def train(vectors: Floats, size: int, *, rounds: int, seed: int) -> NDArray[np.uint8]:
-    """Return `size` words, the centroids of `vectors` (m, d), coordinates 0 to 1, in 1/255.
+    """Return `size` words, the centroids of `vectors` (m, d), coordinates 0 to 1, in 1/15.
 
     Parameters
     ----------

@@ -1,14 +1,15 @@
 """One to many: the `Searcher` protocol, and the searcher over this node's own gallery.
 
-Shortlist of each probe print -> with several, the encounters for which their votes together speak most, and
-all prints of those -> full comparison -> fingers fused per encounter -> the best encounter of each subject,
+Shortlist of the probe print; with several, the encounters for which their votes together speak most, and all
+prints of those -> full comparison -> fingers fused per encounter -> the best encounter of each subject,
 ranked. All work is done on the one thread pool of the searcher.
 
 Positions save comparisons, and may be wrong. Where they disagree, two prints are compared only if it may
-matter: a probe print with the `FIRST` rows of its own shortlist, and then the fingers that are still without
-a match in the `LEADERS` encounters that lead and have one. For p prints, and encounters of up to e, that is
-at most p FIRST + LEADERS p e comparisons more, however large the gallery. Where positions agree they are at
-most SHORTLIST for one print, and SHORTLIST min(p, e) for several of different fingers.
+matter: a probe print with the rows that are most like it, `FIRST` for all prints together, and then the
+fingers that are still without a match in the `LEADERS` encounters that lead and have one. For p prints, and
+encounters of up to e, that is at most FIRST + LEADERS p e comparisons more, however large the gallery. Where
+positions agree they are about SHORTLIST, for one print as for several, but never of fewer than `FEWEST`
+encounters.
 
 A latent is a part of a print, and poor: of a gallery none is passed over after a quick look for it.
 """
@@ -23,19 +24,23 @@ from itertools import islice
 from typing import NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from matcher.calibration import Calibration, shipped
-from matcher.cascade import PENETRATION
-from matcher.compare import score
+from matcher.cascade import PENETRATION, Found, Spread, Wanted
 from matcher.cylinders import Prepared
 from matcher.fusion import fingers_of, fuse, may_meet, unmatched_pairs
-from matcher.gallery import Gallery, Shortlist
 from matcher.template import LATENTS, Finger, Template
 
-SHORTLIST = 500
-FIRST = 50
-"""Rows of a print's own shortlist that it is compared with whatever their positions: a tenth of `SHORTLIST`,
-so that the price in time stays small. What it finds: `python -m benchmarks fuse`."""
+SHORTLIST = 200
+FEWEST = 50
+"""Encounters at least that are compared in full, however many prints are looked for."""
+
+FIRST = 100
+"""Rows most like the probe's prints that these are compared with whatever their positions; each print has
+the same number of them, at most `FIRST_ALONE`. What it finds: `python -m benchmarks fuse`."""
+
+FIRST_ALONE = 50
 
 LEADERS = 10
 """Encounters whose unmatched fingers are compared across positions: as many as are shown by default."""
@@ -145,16 +150,37 @@ class Searcher(Protocol):
         """
 
 
+class Holdings(Protocol):
+    """Prints that can be searched: a gallery of this machine, or one that lies in parts on several."""
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """Row numbers that a search reaches, ascending."""
+
+    def __len__(self) -> int:
+        """Return how many they are."""
+
+    def shortlist(
+        self, probe: Sequence[Wanted], *, limit: int, first: int, penetration: float, spread: Spread
+    ) -> Found:
+        """Return the prints worth a full comparison; see `matcher.gallery.Gallery.shortlist`."""
+
+    def scores(
+        self, probe: Sequence[Prepared], pairs: Sequence[tuple[int, int]], calibration: Calibration
+    ) -> Sequence[float]:
+        """Compare prints in full; see `matcher.gallery.Gallery.scores`."""
+
+
 class LocalSearcher:
     """Searches one gallery.
 
     Parameters
     ----------
-    gallery : Gallery
+    gallery : Holdings
     directory : Directory
     calibration : Calibration, optional
     shortlist : int
-        Rows compared in full for each probe print, and encounters for several.
+        Comparisons in full, about; see above.
     exhaustive : bool
         Compare every row in full, whatever the shortlist: for measuring what it loses.
     workers : int, optional
@@ -163,7 +189,7 @@ class LocalSearcher:
 
     def __init__(
         self,
-        gallery: Gallery,
+        gallery: Holdings,
         directory: Directory,
         *,
         calibration: Calibration | None = None,
@@ -192,7 +218,7 @@ class LocalSearcher:
     ) -> SearchResult:
         """Return the best `limit` subjects; see `Searcher.search`."""
         searched = len(self._gallery)
-        owners, named = self._reachable(probe)
+        owners, named, unseen = self._reachable(probe)
         tasks = [
             (i, row) for i, p in enumerate(probe) for row in owners if may_meet(p.finger, owners[row].finger)
         ]
@@ -205,77 +231,56 @@ class LocalSearcher:
             tasks += more
             led = {owners[row].encounter for _, row in more}
             fused |= fuse_encounters((m for m in matches if owners[m.row].encounter in led), probe, owners)
-        failures = (
-            () if len(matches) == len(tasks) else (f"deadline: {len(matches)} of {len(tasks)} compared",)
-        )
+        late = () if len(matches) == len(tasks) else (f"deadline: {len(matches)} of {len(tasks)} compared",)
+        failures = (*unseen, *late)
         ranked = rank(fused.values(), limit=limit, least=least)
         return SearchResult(ranked, searched, not failures, failures, len(matches))
 
-    def _reachable(self, probe: Sequence[ProbePrint]) -> tuple[dict[int, Owner], set[tuple[int, int]]]:
-        """Return whose the rows are that may be compared, and those that a print's shortlist names first.
+    def _reachable(
+        self, probe: Sequence[ProbePrint]
+    ) -> tuple[dict[int, Owner], set[tuple[int, int]], tuple[str, ...]]:
+        """Return whose the rows are that may be compared, those most like a print by itself, and failures.
 
         The rows are those of the shortlist; with several prints, all of every encounter that they lead to.
         """
-        found = [self._found(one, self._shortlist) for one in probe]
-        named = {(i, row) for i, one in enumerate(probe) for row in self._first(one, found[i])}
-        owners = self._directory.owners({row for one in found for row in one.rows.tolist()})
+        found, rows = self._found(probe)
+        named = {(i, row) for i, one in enumerate(found.first) for row in one.rows.tolist()}
+        owners = self._directory.owners({*rows, *(row for _, row in named)})
         if len(probe) > 1:
-            led = self._led(found, owners) | {owners[row].encounter for _, row in named if row in owners}
+            led = {owner.encounter for owner in owners.values()}
             owners = self._directory.owners(self._directory.rows_of(led))
-        return dict(owners), {(i, row) for i, row in named if row in owners}
+        return dict(owners), {(i, row) for i, row in named if row in owners}, found.failures
 
-    def _found(self, one: ProbePrint, limit: int) -> Shortlist:
-        latent = one.template is not None and one.template.impression in LATENTS
-        return self._gallery.shortlist(
-            one.prepared,
-            limit=len(self._gallery) if self._exhaustive else limit,
+    def _found(self, probe: Sequence[ProbePrint]) -> tuple[Found, list[int]]:
+        """Return what was found, and the rows worth a full comparison: of a small gallery all."""
+        latent = any(one.template is not None and one.template.impression in LATENTS for one in probe)
+        known = any(one.finger != Finger.UNKNOWN for one in probe)  # others meet all rows anyway
+        most = len(self._gallery) if self._exhaustive else self._shortlist
+        prints = max(len(probe), 1)
+        found = self._gallery.shortlist(
+            [Wanted(one.prepared, one.finger) for one in probe],
+            limit=max(most // prints, min(FEWEST, most)),
+            first=min(FIRST_ALONE, FIRST // prints, most) if known else 0,
             penetration=1.0 if latent else PENETRATION,
             spread=self._pool.map,
         )
-
-    def _led(self, found: Sequence[Shortlist], owners: Mapping[int, Owner]) -> set[str]:
-        """Return the encounters that the prints' votes together speak for, so many as a shortlist has rows.
-
-        Each print speaks for an encounter with its best vote there. Where all were shortlisted, none is left
-        out.
-        """
-        spoken: dict[str, float] = {}
-        for one in found:
-            best: dict[str, float] = {}
-            for row, vote in zip(one.rows.tolist(), one.votes.tolist(), strict=True):
-                if row in owners:
-                    encounter = owners[row].encounter
-                    best[encounter] = max(vote, best.get(encounter, 0.0))
-            for encounter, vote in best.items():
-                spoken[encounter] = spoken.get(encounter, 0.0) + vote
-        most = len(spoken) if self._exhaustive else max(self._shortlist, FIRST)
-        return set(heapq.nlargest(most, spoken, key=lambda name: (spoken[name], name)))
-
-    def _first(self, one: ProbePrint, found: Shortlist) -> list[int]:
-        """Return the rows that a print's shortlist names first; a gallery taken whole is asked for them."""
-        if one.finger == Finger.UNKNOWN:
-            return []  # it meets all rows anyway
-        if len(found.rows) > FIRST and not found.votes.any():
-            found = self._gallery.shortlist(one.prepared, limit=FIRST, spread=self._pool.map)
-        rows: list[int] = found.rows[:FIRST].tolist()
-        return rows
+        whole = len(self._gallery) <= most
+        return found, (self._gallery.rows if whole else found.rows).tolist()
 
     def _compare_all(
         self, probe: Sequence[ProbePrint], tasks: Iterable[tuple[int, int]], deadline: float | None
     ) -> list[Match]:
         """Compare on the pool; hand out no work after the deadline. A row hidden meanwhile scores lowest."""
+        prepared = [one.prepared for one in probe]
 
         def compare_some(batch: tuple[tuple[int, int], ...]) -> list[Match]:
             if deadline is not None and time.monotonic() >= deadline:
                 return []
-            return [Match(i, row, self._score(probe[i].prepared, row)) for i, row in batch]
+            scores = self._gallery.scores(prepared, batch, self._calibration)
+            return [Match(i, row, score) for (i, row), score in zip(batch, scores, strict=True)]
 
         done = self._pool.map(compare_some, batched_tuples(tasks, _BATCH))
         return [match for batch in done for match in batch]
-
-    def _score(self, probe: Prepared, row: int) -> float:
-        reference = self._gallery.prepared(row)
-        return -np.inf if reference is None else score(probe, reference, calibration=self._calibration)
 
 
 def batched_tuples(items: Iterable[tuple[int, int]], size: int) -> Iterable[tuple[tuple[int, int], ...]]:

@@ -4,7 +4,9 @@ A sealed file is immutable: magic, version, the CRC-32 and length of a JSON head
 every array with its place, shape and CRC-32), then the arrays, each aligned to 64 bytes. The header's CRC-32
 starts from the version, so that a flipped bit there is not taken for a newer program.
 
-    row            (g,)     int64     the store's row numbers, ascending
+    row            (g,)     int64     the store's row numbers, those of one finger together, ascending
+    finger         (g,)     uint8     each row's finger position
+    encounter      (g,)     int64     first row of the encounter that each row is of
     minutiae       (g + 1,) int64     where each row's minutiae begin
     pose           (n, 3)   float32
     quality        (n,)     uint8
@@ -19,8 +21,8 @@ starts from the version, so that a flipped bit there is not taken for a newer pr
     words          (c,)     uint16
     codes          (c, 4)   uint64
 
-A search reads the compact cylinders of all rows, which stay in memory, and of the others those of the few
-rows that are compared in full.
+A search reads the compact cylinders of all rows, or those of some fingers, which lie together and stay in
+memory; of the others it reads those of the few rows that are compared in full.
 """
 
 import json
@@ -38,9 +40,10 @@ from numpy.typing import NDArray
 from matcher.compact import Compact, Held, compact
 from matcher.cylinders import WORDS, Cylinders, Prepared
 from matcher.errors import GalleryCorrupt, GalleryTooNew
+from matcher.template import Finger
 
 MAGIC = b"PAPSEG\r\n"
-VERSION = 4
+VERSION = 5
 _PREFIX = struct.Struct("<8sHxxIQ")  # magic, version, header CRC-32, header length
 _ALIGN = 64
 
@@ -48,16 +51,24 @@ Rows = NDArray[np.int64]
 _T = TypeVar("_T", bound=np.generic)
 
 
+class Place(NamedTuple):
+    """Where a print belongs: its finger, and its encounter, named by the row of the first print of it."""
+
+    finger: Finger
+    encounter: int
+
+
 class Entry(NamedTuple):
     """What a segment holds of a row."""
 
     prepared: Prepared
     compact: Compact
+    place: Place
 
     @classmethod
-    def of(cls, prepared: Prepared) -> "Entry":
+    def of(cls, prepared: Prepared, place: Place) -> "Entry":
         """Return a template with its compact cylinders."""
-        return cls(prepared, compact(prepared))
+        return cls(prepared, compact(prepared), place)
 
 
 class Segment(Protocol):
@@ -66,6 +77,14 @@ class Segment(Protocol):
     @property
     def rows(self) -> Rows:
         """Row number of every slot."""
+
+    @property
+    def fingers(self) -> NDArray[np.uint8]:
+        """Finger position of every slot."""
+
+    @property
+    def encounters(self) -> Rows:
+        """Encounter of every slot, as `Place` has it."""
 
     @property
     def alive(self) -> NDArray[np.bool_]:
@@ -91,14 +110,14 @@ class Segment(Protocol):
 class LiveSegment:
     """Rows enrolled since the last sealing, in memory.
 
-    What `rows`, `alive` and `held` return stays as it is while rows are added; adding excludes adding.
+    What the properties return stays as it is while rows are added; adding excludes adding.
     """
 
     def __init__(self) -> None:
         self._slot: dict[int, int] = {}
         self._prepared: list[Prepared] = []
-        self._rows = np.zeros(0, np.int64)
-        self._alive = np.zeros(0, np.bool_)
+        self._rows, self._encounters = np.zeros(0, np.int64), np.zeros(0, np.int64)
+        self._fingers, self._alive = np.zeros(0, np.uint8), np.zeros(0, np.bool_)
         self._words, self._codes = np.zeros(0, np.uint16), np.zeros((0, 4), np.uint64)
         self._starts = np.zeros(1, np.int64)
 
@@ -106,6 +125,16 @@ class LiveSegment:
     def rows(self) -> Rows:
         """Row number of every slot, in the order of their adding."""
         return self._rows[: len(self)]
+
+    @property
+    def fingers(self) -> NDArray[np.uint8]:
+        """Finger position of every slot."""
+        return self._fingers[: len(self)]
+
+    @property
+    def encounters(self) -> Rows:
+        """Encounter of every slot."""
+        return self._encounters[: len(self)]
 
     @property
     def alive(self) -> NDArray[np.bool_]:
@@ -124,11 +153,13 @@ class LiveSegment:
 
     def add(self, row: int, entry: Entry) -> None:
         """Append a row."""
-        slot, (words, codes) = len(self), entry.compact
+        slot, (words, codes), place = len(self), entry.compact, entry.place
         end = int(self._starts[slot])
         self._words, self._codes = _appended(self._words, end, words), _appended(self._codes, end, codes)
         self._starts = _appended(self._starts, slot + 1, np.array([end + len(words)], np.int64))
         self._rows = _appended(self._rows, slot, np.array([row], np.int64))
+        self._encounters = _appended(self._encounters, slot, np.array([place.encounter], np.int64))
+        self._fingers = _appended(self._fingers, slot, np.array([place.finger], np.uint8))
         self._alive = _appended(self._alive, slot, np.array([True]))
         self._slot[row] = slot
         self._prepared.append(entry.prepared)
@@ -149,7 +180,8 @@ class LiveSegment:
     def entry(self, slot: int) -> Entry:
         """Return all that is held of a slot."""
         begin, end = self._starts[slot : slot + 2]
-        return Entry(self._prepared[slot], Compact(self._words[begin:end], self._codes[begin:end]))
+        place = Place(Finger(self._fingers[slot]), int(self._encounters[slot]))
+        return Entry(self._prepared[slot], Compact(self._words[begin:end], self._codes[begin:end]), place)
 
 
 class SealedSegment:
@@ -170,13 +202,24 @@ class SealedSegment:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._arrays = _read(path)
+        self._order = np.argsort(self.rows, kind="stable")
         self.alive = np.ones(len(self.rows), np.bool_)
 
     @property
     def rows(self) -> Rows:
-        """Row number of every slot, ascending."""
+        """Row number of every slot, those of a finger together and ascending."""
         rows: Rows = self._arrays["row"]
         return rows
+
+    @property
+    def fingers(self) -> NDArray[np.uint8]:
+        """Finger position of every slot."""
+        return self._arrays["finger"]
+
+    @property
+    def encounters(self) -> Rows:
+        """Encounter of every slot."""
+        return self._arrays["encounter"]
 
     @property
     def held(self) -> Held:
@@ -185,12 +228,14 @@ class SealedSegment:
 
     def find(self, row: int) -> int | None:
         """Return the slot of a row that is alive."""
-        slot = int(np.searchsorted(self.rows, row))
-        return slot if slot < len(self.alive) and self.rows[slot] == row and self.alive[slot] else None
+        at = int(np.searchsorted(self.rows, row, sorter=self._order))
+        slot = int(self._order[at]) if at < len(self._order) else -1
+        return slot if slot >= 0 and self.rows[slot] == row and self.alive[slot] else None
 
     def reached(self, rows: Rows) -> NDArray[np.bool_]:
         """Return which rows are alive here."""
-        slots = np.minimum(np.searchsorted(self.rows, rows), len(self.alive) - 1)
+        at = np.searchsorted(self.rows, rows, sorter=self._order)
+        slots = self._order[np.minimum(at, len(self.alive) - 1)]
         reached: NDArray[np.bool_] = (self.rows[slots] == rows) & self.alive[slots]
         return reached
 
@@ -210,8 +255,9 @@ class SealedSegment:
 
     def entry(self, slot: int) -> Entry:
         """Return all that is held of a slot, as views of the file."""
-        part = self._part("compact_starts", slot)
-        return Entry(self.prepared(slot), Compact(self._arrays["words"][part], self._arrays["codes"][part]))
+        part, a = self._part("compact_starts", slot), self._arrays
+        place = Place(Finger(a["finger"][slot]), int(a["encounter"][slot]))
+        return Entry(self.prepared(slot), Compact(a["words"][part], a["codes"][part]), place)
 
 
 def write_segment(path: Path, rows: Sequence[int], entries: Sequence[Entry]) -> None:
@@ -230,7 +276,7 @@ def write_segment(path: Path, rows: Sequence[int], entries: Sequence[Entry]) -> 
     OSError
         Nothing is left at `path` then.
     """
-    small = _starts(rows, entries)
+    small = _small(rows, entries)
     shapes = {name: array.shape for name, array in small.items()} | {
         name: (int(small[column.starts][-1]), *column.tail) for name, column in _COLUMNS.items()
     }
@@ -287,14 +333,16 @@ _BLOCK = 256
 """Rows written at a time: ten megabytes or so."""
 
 
-def _starts(rows: Sequence[int], entries: Sequence[Entry]) -> dict[str, NDArray[Any]]:
-    """Return the arrays that are small: the rows, and where the parts of each begin."""
+def _small(rows: Sequence[int], entries: Sequence[Entry]) -> dict[str, NDArray[Any]]:
+    """Return the arrays that are small: the rows, their places, and where the parts of each begin."""
     owners = {column.starts: column for column in _COLUMNS.values()}
     lengths = np.zeros((len(owners), len(rows) + 1), np.int64)
+    fingers, encounters = np.zeros(len(rows), np.uint8), np.zeros(len(rows), np.int64)
     for slot, entry in enumerate(entries):
         lengths[:, slot + 1] = [len(column.of(entry)) for column in owners.values()]
-    ends = lengths.cumsum(axis=1)
-    return {"row": np.asarray(rows, np.int64), **dict(zip(owners, ends, strict=True))}
+        fingers[slot], encounters[slot] = entry.place
+    starts = dict(zip(owners, lengths.cumsum(axis=1), strict=True))
+    return {"row": np.asarray(rows, np.int64), "finger": fingers, "encounter": encounters, **starts}
 
 
 def _write_columns(file: BinaryIO, entries: Sequence[Entry], places: Mapping[str, int]) -> dict[str, int]:
@@ -333,7 +381,7 @@ def _header(
 
 def _dtype(name: str) -> np.dtype[Any]:
     column = _COLUMNS.get(name)
-    return np.dtype(column.dtype if column else np.int64)
+    return np.dtype(column.dtype if column else np.uint8 if name == "finger" else np.int64)
 
 
 def _appended(array: NDArray[_T], used: int, more: NDArray[_T]) -> NDArray[_T]:

@@ -25,6 +25,7 @@ from matcher.codecs import decode
 from matcher.cylinders import prepare
 from matcher.gallery import SEAL_AFTER, Gallery
 from matcher.search import LocalSearcher, Match
+from matcher.segment import Place
 from papilar.deduplication import Deduplication
 from papilar.directory import Directory
 from papilar.errors import GalleryUnknown, RequestInvalid, SubjectUnknown
@@ -389,7 +390,7 @@ class Node:
             if written.repeated and written.response is not None:
                 return Enrolled.load(written.response)
             for row, one in zip(written.rows, usable, strict=True):
-                self._gallery.add(row, one.prepared)
+                self._gallery.add(row, one.prepared, Place(one.assessment.finger, written.rows[0]))
             if self._gallery.live_rows >= SEAL_AFTER:
                 self._tidy()
         return enrolled
@@ -414,7 +415,7 @@ class Node:
         if missing:
             for stored in self._store.templates(after_row=min(missing) - 1):
                 if stored.row in missing:
-                    self._gallery.add(stored.row, prepare(decode(stored.template)[0]))
+                    self._gallery.add(stored.row, prepare(decode(stored.template)[0]), stored.place)
         self._tidy()
 
     def _tidy(self) -> None:

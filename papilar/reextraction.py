@@ -265,7 +265,7 @@ class Reextraction:
         with ThreadPoolExecutor(self._threads, "prepare") as pool:
             while some := list(islice(wanted, 0 if self._stop.is_set() else self._threads * _BATCH)):
                 for stored, prepared in zip(some, pool.map(_prepared, some), strict=True):
-                    fresh.add(stored.row, prepared)
+                    fresh.add(stored.row, prepared, stored.place)
                 if fresh.live_rows >= SEAL_AFTER:
                     fresh.seal()
         return len(missing)

@@ -6,6 +6,7 @@ Each function has the name and the meaning of its twin in `matcher/kernels/`, in
 import math
 import struct
 from itertools import pairwise, product
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import erf
@@ -194,14 +195,17 @@ def fit_rigid(a, b, pairs, weight):
     return turn, shift.real, -shift.imag
 
 
-def propose(a, b, pairs, rho, relaxed, p):
-    """Motions (k, 3) of the pairs of most relaxed worth, each supported by those that it agrees with."""
-    motions = []
-    for s in sorted(range(len(pairs)), key=lambda s: -relaxed[s])[: p.proposals]:
-        weight = np.where(np.arange(len(pairs)) == s, relaxed, rho[s] * relaxed)
-        alone = weight.sum() < 1.2 * relaxed[s]
-        motions.append(_onto(a[pairs[s, 0]], b[pairs[s, 1]]) if alone else fit_rigid(a, b, pairs, weight))
-    return np.array(motions).reshape(-1, 3)
+def leading(values, count):
+    return sorted(range(len(values)), key=lambda s: -values[s])[:count]
+
+
+def propose(one, n):
+    """The motion of a pair, supported by those that it agrees with."""
+    s, alike = one.proposing[n], np.arange(len(one.pairs)) == one.proposing[n]
+    weight = np.where(alike, one.relaxed, one.rho[s] * one.relaxed)
+    if weight.sum() < 1.2 * one.relaxed[s]:
+        return _onto(one.a[one.pairs[s, 0]], one.b[one.pairs[s, 1]])
+    return fit_rigid(one.a, one.b, one.pairs, weight)
 
 
 def _onto(m, n):
@@ -211,18 +215,58 @@ def _onto(m, n):
     return turn, n[0] - x, n[1] - y
 
 
-def distinct(motions, x, y, p):
-    kept = []
-    for motion in motions:
-        if not any(_alike(motion, other, x, y, p) for other in kept):
-            kept.append(motion)
-    return np.array(kept[: p.tried]).reshape(-1, 3)
+def is_new(motion, others, x, y, p):
+    return not any(_alike(motion, other, x, y, p) for other in others)
 
 
 def _alike(one, other, x, y, p):
     point = np.array([[x, y, 0.0]])
     apart = math.dist(moved(point, one)[0, :2], moved(point, other)[0, :2])
     return apart <= p.alike and abs(wrapped(one[0] - other[0])) <= p.alike_turn
+
+
+class Hypothesis(NamedTuple):
+    structure: float
+    a: np.ndarray
+    b: np.ndarray
+    pairs: np.ndarray
+    rho: np.ndarray
+    relaxed: np.ndarray
+    proposing: list
+
+
+def hypothesis(similar, a, b, turn, p):
+    pairs, worth = best_pairs(similar, a, b, turn, p)
+    rho = compatibility(a, b, pairs, p)
+    relaxed = relax(worth, rho, p.rounds, p.keep)
+    value = structure(worth, relaxed, min(len(a), len(b)), p) if len(pairs) > 1 else 0.0
+    proposing = leading(relaxed, p.proposals) if len(pairs) > 1 else []
+    return Hypothesis(math.log(max(value, p.floor)), a, b, pairs, rho, relaxed, proposing)
+
+
+def level(pose, ours, others, theirs, p):
+    similar = similarities(ours[0], ours[1], theirs[0], theirs[1], p.least_common)
+    return [hypothesis(similar, pose[ours[2]], others[theirs[2]], turn, p) for turn in (0.0, math.pi)]
+
+
+def same(a, b):
+    return a.tobytes() == b.tobytes()
+
+
+def motions(probe, reference, p, q):
+    """Both kinds of cylinders, also where they are the same: their mean is then that of one."""
+    pose, *kinds = probe
+    other_pose, *other_kinds = reference
+    levels = [level(pose, *both, p) for both in zip(kinds, [other_pose] * 2, other_kinds, strict=True)]
+    upright, turned = (np.mean([one[side].structure for one in levels]) for side in (0, 1))
+    sides = (1, 0) if turned > upright + p.turned_lead else (0, 1)
+    middle, found = pose[:, :2].astype(float).mean(axis=0) if len(pose) else (0.0, 0.0), []
+    for side, n, one in product(sides, range(p.proposals), levels):
+        if n < len(one[side].proposing):
+            motion = propose(one[side], n)
+            if is_new(motion, found, *middle, q):
+                found.append(motion)
+    return (turned if sides[0] else upright), np.array(found[: q.tried]).reshape(-1, 3)
 
 
 def moved(pose, motion):
@@ -244,6 +288,10 @@ def grow_pairs(a, b, distance, angle):
     return pairs, np.array([cost[i, j] for i, j in pairs.tolist()])
 
 
+def solve(system):
+    return np.linalg.solve(system[:, :-2], system[:, -2:])
+
+
 def spline(at, shift, stiffness):
     """Solve [[K + stiffness I, P], [P^T, -e I]] W = [shift; 0] about the points' middle, e almost 0."""
     K, middle = _radial_basis(at, at), at.mean(axis=0)
@@ -255,9 +303,17 @@ def spline(at, shift, stiffness):
 
 
 def _radial_basis(points, at):
-    """r^2 ln r^2 of every distance, 0 at 0."""
+    """`radial` of every distance."""
     r2 = ((points[:, None] - at[None]) ** 2).sum(axis=2)
     return r2 * np.log(np.where(r2 > 0, r2, 1))
+
+
+def radial(r2):
+    return r2 * math.log(r2) if r2 > 0 else 0.0
+
+
+def sine(x):
+    return np.sin(x)
 
 
 def bent(points, at, w):
@@ -285,6 +341,19 @@ def within(pose, corners, margin):
         return np.zeros(len(pose), bool)
     hull = np.array(sorted(convex_hull(corners), key=_around(corners)))
     return np.array([near_hull(x, y, hull, margin) for x, y in np.asarray(pose, float)[:, :2]], bool)
+
+
+def weight(quality, p):
+    return quality / 100 if quality else p.unstated
+
+
+def share(lying, quality, pose, other_quality, pairs, misfit, p):
+    """By name: a minutia that lies where the other print was looked at is expected, by its weight."""
+    a, b = ([weight(int(q), p) for q in one] for one in (quality, other_quality))
+    matched = sum(min(a[i], b[j]) * math.exp(-m) for (i, j), m in zip(pairs, misfit, strict=True))
+    ours = sum(w for w, seen in zip(a, within(lying, pose, p.margin), strict=True) if seen)
+    theirs = sum(w for w, seen in zip(b, within(pose, lying, p.margin), strict=True) if seen)
+    return matched, matched / math.sqrt((ours + p.prior) * (theirs + p.prior))
 
 
 def cylinders(pose, cells, p):
@@ -340,82 +409,135 @@ def _fields(data, widths):
     return fields
 
 
-def lie(waves, place, motion, at, w):
-    """The motion and the spline at every place; the kernel takes the spline at every fourth."""
-    rows, columns = waves.shape[:2]
-    x, y = np.meshgrid(place[0] + place[2] * np.arange(columns), place[1] + place[2] * np.arange(rows))
-    poses = np.column_stack((x.ravel(), y.ravel(), np.zeros(x.size)))
-    rigid = moved(poses, motion)[:, :2]
-    return (rigid + bent(rigid, at, w)).reshape(rows, columns, 2)
+def described(data, periods):
+    """Rows and columns of the described cells, and the waves (n, 4, 4) of their four places."""
+    waves, (x, y, step) = unpack(data, periods)
+    cells = [at for at in product(range(0, len(waves), 2), range(0, waves.shape[1], 2)) if waves[at][3] > 0]
+    found = [[waves[i, j], waves[i, j + 1], waves[i + 1, j], waves[i + 1, j + 1]] for i, j in cells]
+    row, column = np.array(cells, np.int64).reshape(-1, 2).T
+    return (row, column, np.array(found).reshape(-1, 4, 4)), (x, y, step)
 
 
-def meet(waves, i, j, turned, x, y, others, place):
+def rimmed(waves):
+    return np.pad(waves, ((1, 1), (1, 1), (0, 0)))
+
+
+def turned(cells, turn):
+    """The first place of each cell and the last, k turned."""
+    waves = np.array([cells[2][:, 0], cells[2][:, 3]])
+    away = waves[..., :2] @ rotation(turn).T
+    return np.concatenate((away, waves[..., 2:]), axis=2)
+
+
+def rotation(turn):
+    """Counter-clockwise as seen, y down."""
+    return np.array([[math.cos(turn), math.sin(turn)], [-math.sin(turn), math.cos(turn)]])
+
+
+def lie(cells, place, motion, at, w):
+    """The motion and the spline at two places of each cell; the kernel takes the spline at every fourth."""
+    where = np.array([[cells[1] + d, cells[0] + d] for d in (0, 1)]).transpose(0, 2, 1)
+    points = (np.array(place[:2]) + place[2] * where).reshape(-1, 2)
+    rigid = moved(np.column_stack((points, np.zeros(len(points)))), motion)[:, :2]
+    return (rigid + bent(rigid, at, w)).reshape(where.shape)
+
+
+def nearest(lying, shift, others, place):
+    """The wave of the place that each is rounded to, of others with a rim; nothing beyond."""
+    x, y, step = place
+    near, off = np.zeros((len(lying), 4)), np.zeros((len(lying), 2))
+    for q, (u, v) in enumerate(lying + shift):
+        row, column = round((v - y) / step), round((u - x) / step)
+        if 0 <= row < len(others) - 2 and 0 <= column < others.shape[1] - 2:
+            near[q] = others[row + 1, column + 1]
+            off[q] = u - (x + step * column), v - (y + step * row)
+    return near, off
+
+
+def meet(ours, near, off):
     """Of our wave's two tellings, k and -k, the one is taken that points the other's way."""
-    row, column = round((y - place[1]) / place[2]), round((x - place[0]) / place[2])
-    if not (0 <= row < len(others) and 0 <= column < others.shape[1]):
-        return 0.0, 0.0, 0.0, 0.0, 0.0
-    wave, other = np.asarray(waves[i, j], float), np.asarray(others[row, column], float)
-    weight = wave[3] * other[3]
-    if weight == 0:
-        return 0.0, 0.0, 0.0, 0.0, 0.0
-    c, s = turned
-    k, phase = np.array([[c, s], [-s, c]]) @ wave[:2], wave[2]
-    if k @ other[:2] < 0:
-        k, phase = -k, -phase
-    cosine = k @ other[:2] / (np.linalg.norm(k) * np.linalg.norm(other[:2]))
-    away = np.array([x, y]) - (place[:2] + place[2] * np.array([column, row]))
-    d = phase - (other[2] + other[:2] @ away)
-    return weight, weight * max(0.0, math.cos(2 * math.acos(min(1.0, cosine)))), *((k + other[:2]) / 2), d
+    out, difference = np.zeros((len(ours), 4)), np.zeros(len(ours))
+    for q, (wave, other) in enumerate(zip(ours, near, strict=True)):
+        k, phase, weight = wave[:2], wave[2], wave[3] * other[3]
+        if weight == 0:
+            continue
+        if k @ other[:2] < 0:
+            k, phase = -k, -phase
+        cosine = k @ other[:2] / (np.linalg.norm(k) * np.linalg.norm(other[:2]))
+        g = weight * max(0.0, math.cos(2 * math.acos(min(1.0, cosine))))
+        out[q] = *((k + other[:2]) / 2), g, weight
+        difference[q] = phase - (other[2] + other[:2] @ off[q])
+    return out, difference
+
+
+def pull(cells, ours, lying, shift, others, place):
+    met, d = meet(ours, *nearest(lying, shift, others, place))
+    rows, columns = ((one.max(initial=-2) + 2) // 2 for one in cells[:2])
+    out = np.zeros((rows, columns, 5))
+    for q, (kx, ky, g, _) in enumerate(met):
+        said = [kx * kx, kx * ky, ky * ky, kx * math.sin(d[q]), ky * math.sin(d[q])]
+        out[cells[0][q] // 2, cells[1][q] // 2] = np.array(said) * g
+    return out, met[:, 2].sum(), (met[:, 2] * np.cos(d)).sum()
 
 
 def box_sum(values, reach):
     out = np.zeros(values.shape)
-    for d, i, j in np.ndindex(values.shape):
-        out[d, i, j] = values[d, max(0, i - reach) : i + reach + 1, max(0, j - reach) : j + reach + 1].sum()
+    for i, j in np.ndindex(values.shape[:2]):
+        square = values[max(0, i - reach) : i + reach + 1, max(0, j - reach) : j + reach + 1]
+        out[i, j] = square.sum(axis=(0, 1))
     return out
 
 
-def pull(waves, lying, shift, turn, corner, others, place):
-    out = np.zeros((5, *shift.shape[:2]))
-    turned = math.cos(turn), math.sin(turn)
-    said = [(0.0, 0.0)]
-    for i, j in np.ndindex(*shift.shape[:2]):
-        at = 2 * i + corner, 2 * j + corner
-        x, y = lying[at] + shift[i, j]
-        _, g, kx, ky, d = meet(waves, *at, turned, x, y, others, place)
-        if waves[at][3] > 0:
-            out[:, i, j] = np.array([kx * kx, kx * ky, ky * ky, kx * math.sin(d), ky * math.sin(d)]) * g
-            said.append((g, g * math.cos(d)))
-    return out, *np.sum(said, axis=0)
+def settle(cells, pulls, shift, side, window, p):
+    """The shift after it, where the kernel adds to what it is given."""
+    sums, after = box_sum(pulls, max(1, math.floor((window - 1) / 2 + 0.5))), shift.copy()
+    for q in range(len(shift)):
+        xx, xy, yy, x, y = sums[cells[0][q] // 2, cells[1][q] // 2]
+        u = np.linalg.solve(np.array([[xx, xy], [xy, yy]]) + p.stiffness * np.eye(2), [side * x, side * y])
+        length = np.linalg.norm(u)
+        after[q] += u * min(1.0, p.most_shift / length) if length > 0 else 0.0
+    return after
 
 
-def settle(waves, lying, turn, step, others, place, p):
-    shift = np.zeros((len(waves) // 2, waves.shape[1] // 2, 2))
-    _, area, agreeing = pull(waves, lying, shift, turn, 0, others, place)
-    opposed = agreeing < p.opposed * (area + p.opposed_prior)
-    if opposed:  # as if one of the prints were inverted
-        waves = waves + np.array([0, 0, math.pi, 0])
-    for number, window in enumerate(p.windows):
-        reach = max(1, math.floor((window - step) / (2 * step) + 0.5))
-        sums = box_sum(pull(waves, lying, shift, turn, number % 2, others, place)[0], reach)
-        for i, j in np.ndindex(*shift.shape[:2]):
-            xx, xy, yy, x, y = sums[:, i, j]
-            u = np.linalg.solve(np.array([[xx, xy], [xy, yy]]) + p.stiffness * np.eye(2), [x, y])
-            length = np.linalg.norm(u)
-            shift[i, j] += u * min(1.0, p.most_shift / length) if length > 0 else 0.0
-    return shift, -1 if opposed else 1
+def agreement(ours, lying, shift, side, others, place):
+    out = np.zeros((2, len(shift), 4))
+    for e in (0, 1):
+        met, d = meet(ours[e], *nearest(lying[e], shift, others, place))
+        out[e] = np.column_stack((lying[e] + shift, met[:, 3], side * np.cos(d)))
+    return out
 
 
-def agreement(waves, lying, shift, side, turn, others, place):
-    """One row at a time, every other place of it: those whose row and column are both even, or both odd."""
-    met = np.zeros((*waves.shape[:2], 4))
-    turned = math.cos(turn), math.sin(turn)
-    for i, j in np.ndindex(*waves.shape[:2]):
-        if i % 2 == j % 2:
-            x, y = lying[i, j] + shift[i // 2, j // 2]
-            weight, *_, d = meet(waves, i, j, turned, x, y, others, place)
-            met[i, j] = (x, y, weight, side * math.cos(d)) if weight > 0 else (0.0, 0.0, 0.0, 0.0)
-    return met[..., 2].sum(), (met[..., 2] * met[..., 3]).sum(), met
+def summed(met):
+    return met[..., 2].sum(), (met[..., 2] * met[..., 3]).sum()
+
+
+def follow(pose, other_pose, motion, cells, place, other, p, w):
+    """What speaks for a motion, and how the ridges settled over the widest window."""
+    lying, pairs, misfit, at, weights = align(pose, other_pose, motion, p)
+    ours, places = turned(cells, motion[0]), lie(cells, place, motion, at, weights)
+    shift = np.zeros((len(cells[0]), 2))
+    pulls, area, agreeing = pull(cells, ours[0], places[0], shift, *other)
+    opposed = len(shift) > 0 and agreeing < w.opposed * (w.opposed_prior + area)
+    side = -1.0 if opposed else 1.0
+    shift = settle(cells, pulls, shift, side, w.windows[0] / place[2], w)
+    met = agreement(ours, places, shift, side, *other)
+    speaks = summed(met)[1] if len(shift) else np.exp(-misfit).sum()
+    return (speaks, lying, pairs, misfit), (ours, places, shift, side)
+
+
+def best(pose, data, other_pose, other_data, motions, periods, p, w):
+    cells, place = described(data, periods)
+    waves, other_place = unpack(other_data, periods)
+    other = rimmed(waves), other_place
+    followed = [follow(pose, other_pose, motion, cells, place, other, p, w) for motion in motions]
+    found, (ours, places, shift, side) = max(followed, key=lambda one: one[0][0])
+    for number, window in enumerate(w.windows[1:], 1):
+        e = number % 2
+        pulls, _, _ = pull(cells, ours[e], places[e], shift, *other)
+        shift = settle(cells, pulls, shift, side, window / place[2], w)
+    met = agreement(ours, places, shift, side, *other)
+    area, agreeing = summed(met)
+    return found, (agreeing + w.prior * w.middling) / (area + w.prior), met, side
 
 
 # ---- compact cylinders
@@ -434,17 +556,17 @@ def compact_likeness(a, b, p):
 
 
 def compact_pairs(sought, held, slot, p):
-    """The best mate of each cylinder of a print, of those the best of each of the probe: (i, j, worth)."""
+    """The best mate of each cylinder of a print: (i, j, worth)."""
     begin, end = held.starts[slot], min(held.starts[slot + 1], held.starts[slot] + sought.most)
-    best = {}
+    pairs = []
     for j in range(begin, end):
         word = held.words[j]
         near = sought.who[sought.first[word] : sought.first[word + 1]].tolist()
         worths = [(compact_likeness(sought.codes[i], held.codes[j], p), -n, i) for n, i in enumerate(near)]
         worth, _, i = max(worths, default=(0.0, 0, 0))
-        if worth > best.get(i, (0.0, 0))[0]:
-            best[i] = worth, j
-    return [(i, j, worth) for i, (worth, j) in best.items()]
+        if worth > 0:
+            pairs.append((i, j, worth))
+    return pairs
 
 
 def compact_place(code):
@@ -464,7 +586,7 @@ def compact_score(sought, held, slot, p):
             away = complex(xi - x, yi - y)
             off = complex(uj - u, vj - v) - motion * away
             apart = (other - turned - turn + 128) % 256 - 128
-            if i != s and abs(apart) <= p.turn and abs(off) <= p.near + p.stretch * abs(away):
+            if j != t and abs(apart) <= p.turn and abs(off) <= p.near + p.stretch * abs(away):
                 total += more
         most = max(most, total)
     return most / math.sqrt(min(held.starts[slot + 1] - held.starts[slot], sought.most) + p.prior)

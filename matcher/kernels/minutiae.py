@@ -1,21 +1,20 @@
-"""Minutiae: cylinder codes, relaxation of pairs, and the motion and bending that bring two prints together.
+"""Minutiae: cylinder codes, relaxation of pairs, the motions that they propose, and the share that met.
 
-Cylinders and relaxation are those of [1]_, the spline is that of [2]_ with the smoothing of [3]_.
+Cylinders and relaxation are those of [1]_. How a motion is followed up is in `matcher.kernels.ridges`.
 
 References
 ----------
 .. [1] R. Cappelli, M. Ferrara, D. Maltoni, "Minutia Cylinder-Code", IEEE TPAMI 32(12), 2010,
    doi:10.1109/TPAMI.2010.52 (cylinder, its bit-oriented form, local similarity sort with relaxation).
-.. [2] F. L. Bookstein, "Principal warps: thin-plate splines and the decomposition of deformations", IEEE
-   TPAMI 11(6), 1989, doi:10.1109/34.24792.
-.. [3] G. Wahba, "Spline models for observational data", SIAM 1990 (the smoothing spline).
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit, types
 from numba.extending import intrinsic
+from numpy.typing import NDArray
 
 
 @intrinsic
@@ -31,7 +30,7 @@ def popcount(typing_context, value):
 @njit(cache=True, nogil=True)
 def wrapped(angle):
     """Return `angle` reduced to [-pi, pi)."""
-    return angle - 2 * math.pi * math.floor(angle / (2 * math.pi) + 0.5)
+    return angle - 2 * math.pi * np.floor(angle / (2 * math.pi) + 0.5)
 
 
 @njit(cache=True, nogil=True)
@@ -168,32 +167,30 @@ def cylinders(pose, cells, p):
 
 
 @njit(cache=True, nogil=True)
-def similarity(a, a_valid, i, b, b_valid, j, least_common):
-    """Return 1 - |a_i ^ b_j| / (|a_i| + |b_j|) over the common valid cells, |v| = sqrt(popcount(v)).
-
-    0 where fewer than `least_common` cells are valid in both.
-    """
-    c0, c1, c2 = a_valid[i, 0] & b_valid[j, 0], a_valid[i, 1] & b_valid[j, 1], a_valid[i, 2] & b_valid[j, 2]
-    if popcount(c0) + popcount(c1) + popcount(c2) < least_common:
-        return 0.0
-    ones_a = ones_b = differing = np.uint64(0)
-    for k in range(0, 18, 3):
-        a0, a1, a2 = a[i, k] & c0, a[i, k + 1] & c1, a[i, k + 2] & c2
-        b0, b1, b2 = b[j, k] & c0, b[j, k + 1] & c1, b[j, k + 2] & c2
-        ones_a += popcount(a0) + popcount(a1) + popcount(a2)
-        ones_b += popcount(b0) + popcount(b1) + popcount(b2)
-        differing += popcount(a0 ^ b0) + popcount(a1 ^ b1) + popcount(a2 ^ b2)
-    norm = math.sqrt(ones_a) + math.sqrt(ones_b)
-    return 1.0 - math.sqrt(differing) / norm if norm > 0 else 0.0
-
-
-@njit(cache=True, nogil=True)
 def similarities(a, a_valid, b, b_valid, least_common):
-    """Return the similarity (ma, mb) float32 of every pair of cylinders."""
-    out = np.empty((len(a), len(b)), np.float32)
-    for i in range(len(a)):
-        for j in range(len(b)):
-            out[i, j] = similarity(a, a_valid, i, b, b_valid, j, least_common)
+    """Return the similarity (ma, mb) float32 of every pair of cylinders, 0 where too few cells are common.
+
+    1 - |a ^ b| / (|a| + |b|) over the cells valid in both, `least_common` of them, |v| = sqrt(popcount(v)).
+    The words of all b stand side by side, so that a processor counts several cylinders at a time.
+    """
+    ma, mb = len(a), len(b)
+    out = np.empty((ma, mb), np.float32)
+    words, valid = b.T.copy(), b_valid.T.copy()
+    for i in range(ma):
+        v0, v1, v2 = a_valid[i]
+        for j in range(mb):
+            c0, c1, c2 = v0 & valid[0, j], v1 & valid[1, j], v2 & valid[2, j]
+            ones_a = ones_b = differing = np.int64(0)
+            for k in range(0, 18, 3):
+                a0, a1, a2 = a[i, k] & c0, a[i, k + 1] & c1, a[i, k + 2] & c2
+                b0, b1, b2 = words[k, j] & c0, words[k + 1, j] & c1, words[k + 2, j] & c2
+                ones_a += np.int64(popcount(a0) + popcount(a1) + popcount(a2))
+                ones_b += np.int64(popcount(b0) + popcount(b1) + popcount(b2))
+                differing += np.int64(popcount(a0 ^ b0) + popcount(a1 ^ b1) + popcount(a2 ^ b2))
+            common = np.int64(popcount(c0) + popcount(c1) + popcount(c2))
+            norm = math.sqrt(ones_a) + math.sqrt(ones_b)
+            value = 1.0 - np.divide(math.sqrt(differing), max(norm, 0.5))
+            out[i, j] = value if common >= least_common and norm > 0 else 0.0
     return out
 
 
@@ -201,35 +198,40 @@ def similarities(a, a_valid, b, b_valid, least_common):
 def best_pairs(similar, a, b, turn, p):
     """Return up to min(ma, mb) one-to-one pairs (k, 2) and their similarities, best first, greedily.
 
-    A pair counts only when its direction difference is within `p.most_turn` of `turn`. Pairs are ordered by a
-    counting sort of similarity in 1/1024, ties by position: linear time and the same on every machine.
+    A pair counts only when its direction difference is within `p.most_turn` of `turn`. Pairs are ordered by
+    similarity in 1/1024, ties by position. A pair's `rank` is that step and, in its last byte, its column
+    from the end: there are at most 255 cylinders. `row` is the best rank that each row has left.
     """
     ma, mb = similar.shape
-    steps = 1024
-    step = np.full((ma, mb), -1, np.int16)
-    start = np.zeros(steps + 1, np.int64)
+    rank, row = np.empty((ma, mb), np.int32), np.zeros(ma, np.int32)
     for i in range(ma):
+        best = np.int32(0)
         for j in range(mb):
-            if similar[i, j] > 0 and abs(wrapped(b[j, 2] - a[i, 2] - turn)) <= p.most_turn:
-                step[i, j] = steps - 1 - min(steps - 1, int(similar[i, j] * steps))
-                start[step[i, j] + 1] += 1
-    start = np.cumsum(start)
-    order = np.empty(start[steps], np.int64)
-    for i in range(ma):
-        for j in range(mb):
-            if step[i, j] >= 0:
-                order[start[step[i, j]]] = i * mb + j
-                start[step[i, j]] += 1
-    used_a, used_b = np.zeros(ma, np.bool_), np.zeros(mb, np.bool_)
-    pairs = np.empty((min(ma, mb), 2), np.int64)
-    worth = np.empty(min(ma, mb))
-    k = 0
-    for flat in order:
-        i, j = flat // mb, flat % mb
-        if not (used_a[i] or used_b[j]):
-            used_a[i] = used_b[j] = True
-            pairs[k, 0], pairs[k, 1], worth[k] = i, j, similar[i, j]
-            k += 1
+            within = abs(wrapped(b[j, 2] - a[i, 2] - turn)) <= p.most_turn
+            step = np.int32(min(similar[i, j] * np.float32(1024), np.float32(1023)))
+            rank[i, j] = (step + 1) * 256 + 255 - j if within and similar[i, j] > 0 else 0
+            best = max(best, rank[i, j])
+        row[i] = best
+    free = np.empty(mb, np.int32)
+    free[:] = -1
+    pairs, worth, k = np.empty((min(ma, mb), 2), np.int64), np.empty(min(ma, mb)), 0
+    while k < len(pairs):
+        best = np.int32(0)
+        for i in range(ma):
+            best = max(best, (row[i] | np.int32(255)) - np.int32(i))
+        if best < 256:
+            break
+        i = 255 - int(best & 255)
+        j = 255 - (row[i] & 255)
+        pairs[k, 0], pairs[k, 1], worth[k] = i, j, similar[i, j]
+        k += 1
+        row[i] = free[j] = 0
+        for i in range(ma):
+            if row[i] & 255 == 255 - j and row[i] > 0:
+                best = np.int32(0)
+                for q in range(mb):
+                    best = max(best, rank[i, q] & free[q])
+                row[i] = best
     return pairs[:k], worth[:k]
 
 
@@ -243,23 +245,28 @@ def compatibility(a, b, pairs, p):
     k = len(pairs)
     rho = np.zeros((k, k))
     negligible = -25.0  # a factor of e^-25: below the last bit of any score
+    x, y, u, v, turn = np.empty(k), np.empty(k), np.empty(k), np.empty(k), np.empty(k)
     for s in range(k):
-        a_s, b_s = a[pairs[s, 0]], b[pairs[s, 1]]
+        i, j = pairs[s]
+        x[s], y[s], u[s], v[s], turn[s] = a[i, 0], a[i, 1], b[j, 0], b[j, 1], np.float64(a[i, 2]) - b[j, 2]
+    e1, e2 = np.empty(k), np.empty(k)
+    for s in range(k):
         for t in range(s + 1, k):
-            a_t, b_t = a[pairs[t, 0]], b[pairs[t, 1]]
-            ax, ay, bx, by = a_t[0] - a_s[0], a_t[1] - a_s[1], b_t[0] - b_s[0], b_t[1] - b_s[1]
-            e1 = p.tau_distance * (abs(math.hypot(ax, ay) - math.hypot(bx, by)) - p.mu_distance)
-            if e1 < negligible:
+            ax, ay, bx, by = x[t] - x[s], y[t] - y[s], u[t] - u[s], v[t] - v[s]
+            apart = abs(math.sqrt(ax * ax + ay * ay) - math.sqrt(bx * bx + by * by))
+            e1[t] = p.tau_distance * (apart - p.mu_distance)
+            e2[t] = p.tau_angle * (abs(wrapped(turn[s] - turn[t])) - p.mu_angle)
+        for t in range(s + 1, k):
+            if e1[t] < negligible or e2[t] < negligible:
                 continue
-            turn_a, turn_b = wrapped(a_s[2] - a_t[2]), wrapped(b_s[2] - b_t[2])
-            e2 = p.tau_angle * (abs(wrapped(turn_a - turn_b)) - p.mu_angle)
-            radial_a = wrapped(a_s[2] - math.atan2(-ay, ax))
-            radial_b = wrapped(b_s[2] - math.atan2(-by, bx))
-            e3 = p.tau_angle * (abs(wrapped(radial_a - radial_b)) - p.mu_angle)
-            if e2 < negligible or e3 < negligible:
-                continue
-            value = 1.0 / ((1.0 + math.exp(-e1)) * (1.0 + math.exp(-e2)) * (1.0 + math.exp(-e3)))
-            rho[s, t] = rho[t, s] = value
+            ax, ay, bx, by = x[t] - x[s], y[t] - y[s], u[t] - u[s], v[t] - v[s]
+            ax += ax == 0 and ay == 0  # of two in one place, one lies to the right of the other
+            bx += bx == 0 and by == 0
+            radial = turn[s] - math.atan2(ax * by - ay * bx, ax * bx + ay * by)
+            e3 = p.tau_angle * (abs(wrapped(radial)) - p.mu_angle)
+            if e3 >= negligible:
+                value = 1.0 / ((1.0 + math.exp(-e1[t])) * (1.0 + math.exp(-e2[t])) * (1.0 + math.exp(-e3)))
+                rho[s, t] = rho[t, s] = value
     return rho
 
 
@@ -267,9 +274,15 @@ def compatibility(a, b, pairs, p):
 def relax(worth, rho, rounds, keep):
     """Return the worth of each pair after `rounds` of l <- keep l + (1 - keep)/(k - 1) rho l."""
     k = len(worth)
-    relaxed = worth.copy()
+    relaxed, support = worth.copy(), np.empty(k)
+    share = (1.0 - keep) / max(k - 1, 1)
     for _ in range(rounds):
-        relaxed = keep * relaxed + (1.0 - keep) / max(k - 1, 1) * (rho @ relaxed)
+        support[:] = 0.0
+        for s in range(k):
+            for t in range(k):
+                support[t] += rho[s, t] * relaxed[s]
+        for s in range(k):
+            relaxed[s] = keep * relaxed[s] + share * support[s]
     return relaxed
 
 
@@ -281,11 +294,28 @@ def pair_count(fewer, p):
 
 
 @njit(cache=True, nogil=True)
+def leading(values, count):
+    """Return where the `count` largest values stand, the largest first; of equal ones the first first."""
+    count = min(count, len(values))
+    left, where = values.copy(), np.empty(count, np.int64)
+    for k in range(count):
+        best = 0
+        for s in range(1, len(left)):
+            if left[s] > left[best]:
+                best = s
+        where[k] = best
+        left[best] = -np.inf
+    return where
+
+
+@njit(cache=True, nogil=True)
 def structure(worth, relaxed, fewer, p):
     """Return the mean relaxed worth of the n_p pairs of best gain; fewer pairs count as worth 0."""
     wanted = pair_count(fewer, p)
-    best = np.argsort(-relaxed / worth, kind="mergesort")[:wanted]  # stable: equal gains are common
-    return relaxed[best].sum() / wanted
+    total = 0.0
+    for s in leading(relaxed / worth, wanted):  # of equal gains, which are common, the first
+        total += relaxed[s]
+    return total / wanted
 
 
 @njit(cache=True, nogil=True)
@@ -310,156 +340,113 @@ def fit_rigid(a, b, pairs, weight):
     return turn, bx - (c * ax + s * ay), by - (-s * ax + c * ay)
 
 
-@njit(cache=True, nogil=True)
-def propose(a, b, pairs, rho, relaxed, p):
-    """Return up to `p.proposals` motions (k, 3), each (turn, dx, dy), of the pairs of most relaxed worth.
+class Hypothesis(NamedTuple):
+    """That two prints are upright, or turned, to each other, by some cylinders: see `hypothesis`."""
 
-    Pair s proposes the least-squares motion of the pairs weighted by rho(s, t) relaxed(t); alone, the motion
-    that a point and a direction fix.
+    structure: float
+    a: NDArray[np.float32]
+    b: NDArray[np.float32]
+    pairs: NDArray[np.int64]
+    rho: NDArray[np.float64]
+    relaxed: NDArray[np.float64]
+    proposing: NDArray[np.int64]
+
+
+@njit(cache=True, nogil=True)
+def propose(one, n):
+    """Return the motion (turn, dx, dy) that the n-th proposing pair s of a `Hypothesis` proposes.
+
+    The least-squares motion of the pairs weighted by rho(s, t) relaxed(t); alone, the motion that a point and
+    a direction fix.
     """
-    motions = np.empty((min(p.proposals, len(pairs)), 3))
-    for k, s in enumerate(np.argsort(-relaxed, kind="mergesort")[: p.proposals]):
-        weight = rho[s] * relaxed
-        weight[s] = relaxed[s]
-        if weight.sum() < 1.2 * relaxed[s]:
-            i, j = pairs[s, 0], pairs[s, 1]
-            turn = wrapped(b[j, 2] - a[i, 2])
-            c, q = math.cos(turn), math.sin(turn)
-            dx, dy = b[j, 0] - (c * a[i, 0] + q * a[i, 1]), b[j, 1] - (-q * a[i, 0] + c * a[i, 1])
-        else:
-            turn, dx, dy = fit_rigid(a, b, pairs, weight)
-        motions[k, 0], motions[k, 1], motions[k, 2] = turn, dx, dy
-    return motions
+    a, b, pairs, relaxed, s = one.a, one.b, one.pairs, one.relaxed, one.proposing[n]
+    weight = one.rho[s] * relaxed
+    weight[s] = relaxed[s]
+    if weight.sum() >= 1.2 * relaxed[s]:
+        return fit_rigid(a, b, pairs, weight)
+    i, j = pairs[s]
+    turn = wrapped(b[j, 2] - a[i, 2])
+    c, q = math.cos(turn), math.sin(turn)
+    return turn, b[j, 0] - (c * a[i, 0] + q * a[i, 1]), b[j, 1] - (-q * a[i, 0] + c * a[i, 1])
 
 
 @njit(cache=True, nogil=True)
-def distinct(motions, x, y, p):
-    """Return the first `p.tried` motions that are not alike: (x, y) lands apart, or turned otherwise."""
-    kept, k = np.empty((p.tried, 3)), 0
-    for motion in motions:
-        c, s = math.cos(motion[0]), math.sin(motion[0])
-        u, v = c * x + s * y + motion[1], -s * x + c * y + motion[2]
-        new = k < p.tried
-        for other in kept[:k]:
-            c, s = math.cos(other[0]), math.sin(other[0])
-            apart = math.hypot(c * x + s * y + other[1] - u, -s * x + c * y + other[2] - v)
-            new = new and (apart > p.alike or abs(wrapped(motion[0] - other[0])) > p.alike_turn)
-        if new:
-            kept[k] = motion
-            k += 1
-    return kept[:k]
-
-
-@njit(cache=True, nogil=True)
-def moved(a, motion):
-    """Return the poses of `a` (n, 3) turned about the origin, counter-clockwise as seen, then shifted."""
+def is_new(motion, others, x, y, p):
+    """Return whether a motion is like none of the others: (x, y) lands apart, or turned otherwise."""
     c, s = math.cos(motion[0]), math.sin(motion[0])
-    out = np.empty((len(a), 3))
+    u, v = c * x + s * y + motion[1], -s * x + c * y + motion[2]
+    for other in others:
+        c, s = math.cos(other[0]), math.sin(other[0])
+        apart = math.hypot(c * x + s * y + other[1] - u, -s * x + c * y + other[2] - v)
+        if apart <= p.alike and abs(wrapped(motion[0] - other[0])) <= p.alike_turn:
+            return False
+    return True
+
+
+@njit(cache=True, nogil=True)
+def hypothesis(similar, a, b, turn, p):
+    """Return the natural logarithm of the structure, what it comes from, and which pairs propose motions."""
+    pairs, worth = best_pairs(similar, a, b, turn, p)
+    rho = compatibility(a, b, pairs, p)
+    relaxed = relax(worth, rho, p.rounds, p.keep)
+    if len(pairs) < 2:
+        return Hypothesis(math.log(p.floor), a, b, pairs, rho, relaxed, leading(relaxed, 0))
+    value = math.log(max(p.floor, structure(worth, relaxed, min(len(a), len(b)), p)))
+    return Hypothesis(value, a, b, pairs, rho, relaxed, leading(relaxed, p.proposals))
+
+
+@njit(cache=True, nogil=True)
+def level(pose, ours, others, theirs, p):
+    """Return the hypotheses that prints are upright, and turned, to each other, by cylinders of a kind."""
+    bits, valid, minutia = ours
+    other_bits, other_valid, other_minutia = theirs
+    a, b = pose[minutia], others[other_minutia]
+    similar = similarities(bits, valid, other_bits, other_valid, p.least_common)
+    return [hypothesis(similar, a, b, turn, p) for turn in (0.0, math.pi)]
+
+
+@njit(cache=True, nogil=True)
+def same(a, b):
+    """Return whether two arrays of words (m, w) are the same."""
+    if len(a) != len(b):
+        return False
     for i in range(len(a)):
-        out[i, 0] = c * a[i, 0] + s * a[i, 1] + motion[1]
-        out[i, 1] = -s * a[i, 0] + c * a[i, 1] + motion[2]
-        out[i, 2] = a[i, 2] + motion[0]
-    return out
+        for k in range(a.shape[1]):
+            if a[i, k] != b[i, k]:
+                return False
+    return True
 
 
 @njit(cache=True, nogil=True)
-def grow_pairs(a, b, distance, angle):
-    """Return one-to-one pairs (k, 2) of minutiae that coincide, best first, and their misfits (k,).
+def motions(probe, reference, p, q):
+    """Return the structure of the better hypothesis, and up to `q.tried` motions (k, 3) worth following up.
 
-    misfit = (d / distance)^2 + (dtheta / angle)^2, each part at most 1.
+    `probe` and `reference` are pose and two kinds of cylinders, of all minutiae and of the sure ones. Motions
+    are those of the better hypothesis first, of either kind in turn, then those of the other; each is new.
     """
-    na, nb = len(a), len(b)
-    cost, flat, k = np.empty(na * nb), np.empty(na * nb, np.int64), 0
-    for i in range(na):
-        for j in range(nb):
-            ex, ey = a[i, 0] - b[j, 0], a[i, 1] - b[j, 1]
-            d2 = ex * ex + ey * ey
-            if d2 > distance * distance:
-                continue
-            apart = abs(wrapped(a[i, 2] - b[j, 2]))
-            if apart <= angle:
-                cost[k] = d2 / (distance * distance) + (apart / angle) ** 2
-                flat[k] = i * nb + j
-                k += 1
-    used_a, used_b = np.zeros(na, np.bool_), np.zeros(nb, np.bool_)
-    pairs, misfit, m = np.empty((min(na, nb), 2), np.int64), np.empty(min(na, nb)), 0
-    for q in np.argsort(cost[:k], kind="mergesort"):
-        i, j = flat[q] // nb, flat[q] % nb
-        if not (used_a[i] or used_b[j]):
-            used_a[i] = used_b[j] = True
-            pairs[m, 0], pairs[m, 1], misfit[m] = i, j, cost[q]
-            m += 1
-    return pairs[:m], misfit[:m]
-
-
-@njit(cache=True, nogil=True)
-def spline(at, shift, stiffness):
-    """Return the thin-plate spline (n + 3, 2) that shifts the points `at` (n, 2) by about `shift` (n, 2).
-
-    It minimises sum |f(at) - shift|^2 + stiffness (bending energy, up to a factor):
-    [[K + stiffness I, P], [P^T, -e I]] W = [shift; 0], K_ij = r_ij^2 ln r_ij^2, P = [100, x, y]; the small e
-    keeps points on one line solvable.
-    """
-    n = len(at)
-    system, wanted = np.zeros((n + 3, n + 3)), np.zeros((n + 3, 2))
-    for i in range(n):
-        for j in range(i):
-            r2 = (at[i, 0] - at[j, 0]) ** 2 + (at[i, 1] - at[j, 1]) ** 2
-            system[i, j] = system[j, i] = r2 * math.log(r2) if r2 > 0 else 0.0
-        system[i, i] = stiffness
-        system[i, n] = system[n, i] = 100.0
-        system[i, n + 1] = system[n + 1, i] = at[i, 0]
-        system[i, n + 2] = system[n + 2, i] = at[i, 1]
-        wanted[i] = shift[i]
-    for k in range(n, n + 3):
-        system[k, k] = -1e-6
-    return np.linalg.solve(system, wanted)
-
-
-@njit(cache=True, nogil=True)
-def bent(points, at, w):
-    """Return the shift (m, 2) that the spline `w` (n + 3, 2) over `at` (n, 2) gives points; 0 without one."""
-    n = len(at)
-    out = np.zeros((len(points), 2))
-    if n == 0:
-        return out
-    for q in range(len(points)):
-        x, y = points[q, 0], points[q, 1]
-        u = w[n, 0] * 100.0 + w[n + 1, 0] * x + w[n + 2, 0] * y
-        v = w[n, 1] * 100.0 + w[n + 1, 1] * x + w[n + 2, 1] * y
-        for i in range(n):
-            r2 = (at[i, 0] - x) ** 2 + (at[i, 1] - y) ** 2
-            if r2 > 0:
-                value = r2 * math.log(r2)
-                u += w[i, 0] * value
-                v += w[i, 1] * value
-        out[q, 0], out[q, 1] = u, v
-    return out
-
-
-@njit(cache=True, nogil=True)
-def align(a, b, motion, p):
-    """Bring `a` onto `b`: pair, bend, pair again within less, `p.tolerances` pixels in turn.
-
-    Returns the poses of `a` as they come to lie (n, 3), the pairs (k, 2) and misfits (k,) at the last
-    tolerance, and the last spline: its points (c, 2) and weights (c + 3, 2). Fewer than `p.bending_pairs`
-    pairs do not bend anything.
-    """
-    rigid = moved(a, motion)
-    lying = rigid.copy()
-    at, w = np.zeros((0, 2)), np.zeros((3, 2))
-    pairs, misfit = grow_pairs(rigid, b, p.tolerances[0], p.angle)
-    for tolerance in p.tolerances[1:]:
-        if len(pairs) < p.bending_pairs:
-            break
-        at, shift = np.empty((len(pairs), 2)), np.empty((len(pairs), 2))
-        for q in range(len(pairs)):
-            at[q] = rigid[pairs[q, 0], :2]
-            shift[q] = b[pairs[q, 1], :2] - at[q]
-        w = spline(at, shift, p.stiffness)
-        lying[:, :2] = rigid[:, :2] + bent(rigid, at, w)
-        pairs, misfit = grow_pairs(lying, b, tolerance, p.angle)
-    return lying, pairs, misfit, at, w
+    pose, every, sure = probe
+    other_pose, other_every, other_sure = reference
+    kinds = [(every, other_every), (sure, other_sure)]
+    if same(every[0], sure[0]) and same(other_every[0], other_sure[0]):
+        kinds.pop()
+    levels = [level(pose, ours, other_pose, theirs, p) for ours, theirs in kinds]
+    upright = turned = 0.0
+    for one in levels:
+        upright += one[0].structure / len(levels)
+        turned += one[1].structure / len(levels)
+    better = 1 if turned > upright + p.turned_lead else 0
+    x = y = 0.0
+    for i in range(len(pose)):
+        x += pose[i, 0] / len(pose)
+        y += pose[i, 1] / len(pose)
+    found, k = np.empty((q.tried, 3)), 0
+    for side in (better, 1 - better):
+        for n in range(p.proposals):
+            for both in levels:
+                if k < q.tried and n < len(both[side].proposing):
+                    found[k] = propose(both[side], n)
+                    k += is_new(found[k], found[:k], x, y, q)
+    return (turned if better else upright), found[:k]
 
 
 @njit(cache=True, nogil=True)
@@ -471,3 +458,31 @@ def within(pose, corners, margin):
         for i in range(len(pose)):
             inside[i] = near_hull(pose[i, 0], pose[i, 1], hull, margin)
     return inside
+
+
+@njit(cache=True, nogil=True)
+def weight(quality, p):
+    """Return what a minutia counts by its quality, 1 to 100, or 0 where none is stated."""
+    return quality / 100 if quality > 0 else p.unstated
+
+
+@njit(cache=True, nogil=True)
+def share(lying, quality, pose, other_quality, pairs, misfit, p):
+    """Return the weight of the matched minutiae, and its share of what the common area lets one expect.
+
+    `lying` (n, 3) are the probe's minutiae as they lie on the reference's, `pose`; `pairs` and `misfit` say
+    which met, and how well.
+    """
+    matched, expected = 0.0, 1.0
+    for q in range(len(pairs)):
+        met = min(weight(quality[pairs[q, 0]], p), weight(other_quality[pairs[q, 1]], p))
+        matched += met * math.exp(-misfit[q])
+    for seen, one in (
+        (within(lying, pose, p.margin), quality),
+        (within(pose, lying, p.margin), other_quality),
+    ):
+        total = p.prior
+        for i in range(len(seen)):
+            total += weight(one[i], p) if seen[i] else 0.0
+        expected *= total
+    return matched, matched / math.sqrt(expected)

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import NamedTuple
 from uuid import UUID
 
+from matcher.segment import Place
 from matcher.template import Finger, Impression
 from papilar.errors import RequestInvalid
 
@@ -256,6 +257,11 @@ class StoredPrint:
     nfiq2_version: str | None = None
     original: bytes | None = None
     original_ppi: float | None = None
+
+    @property
+    def place(self) -> Place:
+        """Where it stands in a gallery: the prints of an encounter are written one after the other."""
+        return Place(self.finger, self.row - self.ordinal)
 
 
 @dataclass(frozen=True, slots=True)

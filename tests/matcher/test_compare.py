@@ -21,8 +21,8 @@ from matcher.cylinders import LEAST_SURE, SURE_QUALITY, Prepared, Shape, cell_ce
 from matcher.kernels import minutiae as kernels
 from matcher.kernels import ridges as ridge_kernels
 from matcher.ridges import pack, unpacked
-from matcher.segment import Entry, SealedSegment, write_segment
-from matcher.template import Template
+from matcher.segment import Entry, Place, SealedSegment, write_segment
+from matcher.template import Finger, Template
 
 FLOOR_SCORE = shipped().llr(Evidence(float(np.log(FLOOR)), 0.0, 0.0, None))
 TOLERANCES = NUMBERS.alignment.tolerances
@@ -253,7 +253,8 @@ def test_a_segments_views_score_bit_for_bit(tmp_path: Path, drawn: list[list[Dra
     templates += [ODD["none"], ODD["many"], ODD["one"], *(one.template for one in drawn[0])]
     fresh = [prepare(t) for t in templates]
     path = tmp_path / "segment-00000001.pps"
-    write_segment(path, range(len(fresh)), [Entry.of(one) for one in fresh])
+    entries = [Entry.of(one, Place(Finger.UNKNOWN, row)) for row, one in enumerate(fresh)]
+    write_segment(path, range(len(fresh)), entries)
     segment = SealedSegment(path)
     mapped = [segment.prepared(slot) for slot in range(len(fresh))]
     for a, b in zip(fresh, mapped, strict=True):
@@ -261,7 +262,7 @@ def test_a_segments_views_score_bit_for_bit(tmp_path: Path, drawn: list[list[Dra
             assert np.array_equal(array, other)
             assert array.dtype == other.dtype
             assert not other.flags.writeable
-    compiled = [kernels.similarities, kernels.align, kernels.within, ridge_kernels.agreement]
+    compiled = [kernels.motions, kernels.share, ridge_kernels.best]
     for i, j in [(0, 4), (1, 5), (2, 3), (8, 0), (9, 0), (10, 9), (11, 12), (13, 12), (11, 0)]:
         expected = compare(fresh[i], fresh[j])
         kinds = [len(kernel.signatures) for kernel in compiled]

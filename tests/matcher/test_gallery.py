@@ -30,11 +30,12 @@ from minutiae import finger, ridge_description
 
 from matcher import gallery as gallery_module
 from matcher import segment as segment_module
+from matcher.cascade import Wanted
 from matcher.cylinders import SURE_QUALITY, Cylinders, Prepared, prepare
 from matcher.errors import GalleryTooNew
 from matcher.gallery import CODE, MANIFEST, Gallery
-from matcher.segment import _PREFIX, VERSION, Entry, LiveSegment, SealedSegment, write_segment
-from matcher.template import Template
+from matcher.segment import _PREFIX, VERSION, Entry, LiveSegment, Place, SealedSegment, write_segment
+from matcher.template import Finger, Template
 
 GOLDEN = Path(__file__).resolve().parents[1] / "data" / "gallery"
 
@@ -48,7 +49,8 @@ def print_of(k: int) -> Template:
 
 
 PRINTS = [prepare(print_of(k)) for k in range(240)]
-ENTRIES = [Entry.of(prepared) for prepared in PRINTS]
+PLACES = [Place(Finger(row % 11), row - row % 3) for row in range(len(PRINTS))]
+ENTRIES = [Entry.of(*both) for both in zip(PRINTS, PLACES, strict=True)]
 EMPTY = prepare(Template.of([[3, 4]], [1.0], [1], [50], size=(10, 10)))
 NOBODY = np.zeros(0, np.int64)
 
@@ -88,7 +90,7 @@ def holds(gallery: Gallery, rows: Iterator[int] | range | list[int]) -> bool:
         gallery.rows.tolist() == rows
         and len(gallery) == len(rows)
         and all(row in gallery and same(gallery.prepared(row), PRINTS[row]) for row in rows)
-        and all(gallery.shortlist(PRINTS[row], limit=1).rows.tolist() == [row] for row in rows)
+        and all(gallery.shortlist([Wanted(PRINTS[row])], limit=1).rows.tolist() == [row] for row in rows)
     )
 
 
@@ -119,39 +121,36 @@ def test_found_at_once_and_gone_at_once(tmp_path: Path) -> None:
     assert 4 not in gallery
     assert gallery.hidden_rows == 1
     for limit in (1, 2, 3, 4, 100):
-        assert not {0, 4} & set(gallery.shortlist(PRINTS[4], limit=limit).rows.tolist())
-        assert not {0, 4} & set(gallery.shortlist(PRINTS[0], limit=limit).rows.tolist())
+        assert not {0, 4} & set(gallery.shortlist([Wanted(PRINTS[4])], limit=limit).rows.tolist())
+        assert not {0, 4} & set(gallery.shortlist([Wanted(PRINTS[0])], limit=limit).rows.tolist())
 
 
 def test_a_shortlist_is_ordered_and_bounded(tmp_path: Path) -> None:
     gallery = filled(tmp_path, range(40), seal_at=(9, 24))
-    found = gallery.shortlist(PRINTS[7], limit=10)
-    assert found.rows[0] == 7
+    found = gallery.shortlist([Wanted(PRINTS[7])], limit=10)
+    assert found.units[0] == 7
     assert len(found.rows) == 10
+    assert sorted(found.rows.tolist()) == sorted(found.units.tolist())
     assert len(set(found.rows.tolist())) == 10
     assert (np.diff(found.votes) <= 0).all()
     assert found.votes[0] > 0
     assert (found.rows.dtype, found.votes.dtype) == (np.int64, np.float32)
-    whole = gallery.shortlist(PRINTS[7], limit=40)
-    assert whole.rows.tolist() == list(range(40))
-    assert not whole.votes.any()
 
 
 def test_prints_without_cylinders(tmp_path: Path) -> None:
-    """They are kept and compared while the gallery fits the shortlist; as probes they shortlist nothing."""
+    """They are kept; no shortlist has them, and as probes they shortlist nothing."""
     gallery = Gallery(tmp_path, NOBODY)
     gallery.add(1, EMPTY)
     gallery.add(2, EMPTY)
-    assert gallery.shortlist(PRINTS[0], limit=1).rows.tolist() == []
+    assert gallery.shortlist([Wanted(PRINTS[0])], limit=1).rows.tolist() == []
     gallery.seal()
     gallery.add(3, PRINTS[3])
     gallery.seal()
     again = Gallery(tmp_path, rows_of(1, 2, 3))
     assert again.rows.tolist() == [1, 2, 3]
     assert same(again.prepared(1), EMPTY)
-    assert again.shortlist(EMPTY, limit=2).rows.tolist() == []
-    assert again.shortlist(EMPTY, limit=3).rows.tolist() == [1, 2, 3]
-    assert again.shortlist(PRINTS[3], limit=1).rows.tolist() == [3]
+    assert again.shortlist([Wanted(EMPTY)], limit=3).rows.tolist() == []
+    assert again.shortlist([Wanted(PRINTS[3])], limit=1).rows.tolist() == [3]
 
 
 def test_adding_a_row_again_changes_nothing(tmp_path: Path) -> None:
@@ -169,8 +168,8 @@ def test_an_empty_gallery(tmp_path: Path) -> None:
     gallery.compact()
     assert len(gallery) == 0
     assert gallery.rows.dtype == np.int64
-    assert gallery.shortlist(PRINTS[0], limit=5).rows.tolist() == []
-    assert gallery.shortlist(PRINTS[0], limit=0).rows.tolist() == []
+    assert gallery.shortlist([Wanted(PRINTS[0])], limit=5).rows.tolist() == []
+    assert gallery.shortlist([Wanted(PRINTS[0])], limit=0).rows.tolist() == []
     assert gallery.missing(rows_of(4, 5)) == [4, 5]
     assert gallery.prepared(1) is None
 
@@ -193,7 +192,11 @@ def test_many_additions_copy_little() -> None:
 
 def test_sealed_and_opened_again_it_is_the_same(tmp_path: Path) -> None:
     gallery = filled(tmp_path, range(20), seal_at=(4, 11))
-    before = {(p, k): gallery.shortlist(PRINTS[p], limit=k) for p in (0, 3, 12, 19, 30) for k in (1, 5, 19)}
+    before = {
+        (p, k): gallery.shortlist([Wanted(PRINTS[p])], limit=k)
+        for p in (0, 3, 12, 19, 30)
+        for k in (1, 5, 19)
+    }
     gallery.seal()
     assert gallery.live_rows == 0
     again = Gallery(tmp_path, rows_of(*range(20)))
@@ -201,10 +204,10 @@ def test_sealed_and_opened_again_it_is_the_same(tmp_path: Path) -> None:
         assert holds(one, range(20))
         assert one.missing(rows_of(*range(20))) == []
     for (p, k), expected in before.items():
-        found = again.shortlist(PRINTS[p], limit=k)
-        assert np.array_equal(found.rows, gallery.shortlist(PRINTS[p], limit=k).rows)
+        found = again.shortlist([Wanted(PRINTS[p])], limit=k)
+        assert np.array_equal(found.units, gallery.shortlist([Wanted(PRINTS[p])], limit=k).units)
         if p < 20:
-            assert found.rows[0] == expected.rows[0] == p
+            assert found.units[0] == expected.units[0] == p
 
 
 def test_rows_not_sealed_are_missing_after_a_restart(tmp_path: Path) -> None:
@@ -276,7 +279,7 @@ def test_a_row_hidden_before_it_was_sealed_never_comes_back(tmp_path: Path) -> N
     gallery.hide([1, 4])
     gallery.compact()
     assert holds(gallery, [0, 2, 3, 5])
-    assert 4 not in gallery.shortlist(PRINTS[4], limit=3).rows
+    assert 4 not in gallery.shortlist([Wanted(PRINTS[4])], limit=3).rows
     gallery.seal()
     assert holds(gallery, [0, 2, 3, 5])
     assert gallery.hidden_rows == 0
@@ -573,7 +576,7 @@ def test_newer_versions_are_refused_and_left_alone(tmp_path: Path) -> None:
 # ---- golden galleries
 
 
-READ, REBUILT = (4,), (1, 2, 3)
+READ, REBUILT = (5,), (1, 2, 3, 4)
 """Versions whose segments are read as they are, and those that are made anew."""
 
 
@@ -618,8 +621,8 @@ def test_galleries_of_these_versions_are_read(
     assert gallery.missing(rows_of(2, 5, 11)) == []
     for row, prepared in expected.items():
         assert same(gallery.prepared(row), prepared)
-    assert gallery.shortlist(expected[2], limit=1).rows.tolist() == [2]
-    assert gallery.shortlist(expected[11], limit=1).rows.tolist() == [11]
+    assert gallery.shortlist([Wanted(expected[2])], limit=1).rows.tolist() == [2]
+    assert gallery.shortlist([Wanted(expected[11])], limit=1).rows.tolist() == [11]
     assert not caplog.records
 
 
@@ -656,7 +659,7 @@ def test_galleries_of_older_versions_are_rebuilt(
 def test_a_segment_keeps_every_field_byte_for_byte(tmp_path: Path) -> None:
     """With ridges and without, all minutiae sure or some; what is read is read-only."""
     some = [*PRINTS[:12], EMPTY, *golden_prints().values()]
-    entries = [Entry.of(prepared) for prepared in some]
+    entries = [Entry.of(prepared, Place(Finger(k % 11), 7 * k)) for k, prepared in enumerate(some)]
     kinds = {(p.ridges.size > 0, p.sure is p.every) for p in some}
     assert kinds == {(True, True), (True, False), (False, True), (False, False)}
     path = tmp_path / "s.pps"
@@ -758,12 +761,13 @@ def test_threads_searching_while_rows_come_and_go(tmp_path: Path) -> None:
     def search() -> None:
         with guard:
             row, dead = random.choice([*alive, 0]), set(gone)  # noqa: S311
-        found = {k: gallery.shortlist(PRINTS[row], limit=k).rows.tolist() for k in (3, 10**6)}
+            there = row in alive
+        found = {k: gallery.shortlist([Wanted(PRINTS[row])], limit=k).rows.tolist() for k in (3, 10**6)}
         reference = gallery.prepared(row)
         rows = gallery.rows.tolist()
         gallery.missing(rows_of(0, 5))
         with guard:
-            certain = row in alive
+            certain = there and row in alive
         for limit, listed in found.items():
             assert row in listed or not certain, (limit, row)
             assert not dead & set(listed)

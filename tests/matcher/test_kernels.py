@@ -17,6 +17,8 @@ from matcher.compare import Alignment, Relaxation
 from matcher.cylinders import Shape, cell_centres, prepare
 from matcher.kernels import minutiae as kernels
 from matcher.kernels import ridges
+from matcher.kernels.minutiae import Hypothesis
+from matcher.template import Template
 
 SHAPE, RELAXATION, ALIGNMENT = Shape(), Relaxation(), Alignment()
 CELLS = cell_centres(SHAPE)
@@ -206,9 +208,6 @@ def test_similarities(one: tuple, other: tuple, least: float) -> None:
     assert out.shape == (len(one[0]), len(other[0]))
     np.testing.assert_allclose(out, naive.similarities(*one, *other, least), atol=1e-6)
     assert ((out >= 0) & (out <= 1)).all()
-    if out.size:
-        single = kernels.similarity(*one, 0, *other, 0, least)
-        assert single == pytest.approx(naive.similarity(*one, 0, *other, 0, least))
 
 
 @given(two_prints(), st.sampled_from([0.0, math.pi]))
@@ -278,13 +277,14 @@ def test_propose(prints: tuple, turn: float) -> None:
     """The twin's motions, in its order."""
     a, b, similar = prints
     pairs, _, rho, relaxed = relaxed_pairs(a, b, similar, turn)
-    found = kernels.propose(a, b, pairs, rho, relaxed, RELAXATION)
-    expected = naive.propose(a, b, pairs, rho, relaxed, RELAXATION)
-    assert found.shape == expected.shape == (min(RELAXATION.proposals, len(pairs)), 3)
-    assert (
-        np.abs([math.remainder(t, 2 * math.pi) for t in found[:, 0] - expected[:, 0]]).max(initial=0) < 1e-4
-    )
-    np.testing.assert_allclose(found[:, 1:], expected[:, 1:], atol=0.05)
+    one = Hypothesis(0.0, a, b, pairs, rho, relaxed, np.arange(len(pairs)))
+    for n in range(len(pairs)):
+        assert_same_motion(kernels.propose(one, n), naive.propose(one, n))
+
+
+def assert_same_motion(found: np.ndarray, expected: np.ndarray) -> None:
+    assert abs(math.remainder(found[0] - expected[0], 2 * math.pi)) < 1e-4
+    np.testing.assert_allclose(found[1:], expected[1:], atol=0.05)
 
 
 motions = st.tuples(st.floats(-4, 4), st.floats(-300, 300), st.floats(-300, 300))
@@ -292,26 +292,62 @@ motions = st.tuples(st.floats(-4, 4), st.floats(-300, 300), st.floats(-300, 300)
 
 @given(seeds, st.integers(0, 20), st.floats(0, 400), st.floats(0, 400))
 @settings(deadline=None)
-def test_distinct(seed: int, n: int, x: float, y: float) -> None:
-    """The twin's, and no two of them alike where the probe lies."""
+def test_is_new(seed: int, n: int, x: float, y: float) -> None:
     random = np.random.default_rng(seed)
     some = random.normal(0, 1, (n, 3)) * (0.1, 8, 8) + random.integers(0, 2, (n, 1)) * (3, 50, -20)
-    found = kernels.distinct(some, x, y, ALIGNMENT)
-    assert found.tolist() == naive.distinct(some, x, y, ALIGNMENT).tolist()
-    assert len(found) <= ALIGNMENT.tried
-    assert found[:1].tolist() == some[:1].tolist()
+    for k in range(n):
+        found = kernels.is_new(some[k], some[:k], x, y, ALIGNMENT)
+        assert found == naive.is_new(some[k], some[:k], x, y, ALIGNMENT)
 
 
 def test_motions_on_either_side_of_a_half_turn_are_alike() -> None:
     some = np.array([[math.pi - 0.01, 3.0, 4.0], [0.01 - math.pi, 3.0, 4.0], [math.pi - 0.3, 3.0, 4.0]])
-    assert kernels.distinct(some, 0.0, 0.0, ALIGNMENT).tolist() == some[[0, 2]].tolist()
+    assert [kernels.is_new(some[k], some[:1], 0.0, 0.0, ALIGNMENT) for k in (1, 2)] == [False, True]
+
+
+@given(st.lists(st.sampled_from([0.0, 0.5, 1.0, 2.0]), max_size=20), st.integers(0, 12))
+@settings(deadline=None)
+def test_leading(values: list[float], count: int) -> None:
+    """Of equal values the first stands first."""
+    assert kernels.leading(np.array(values), count).tolist() == naive.leading(values, count)
+
+
+def cylinders_of(seed: int, n: int, *, quality: int) -> tuple:
+    """Pose and both kinds of cylinders of a print; of quality 80 and another: at 80 both kinds are one."""
+    one = finger(seed, n)
+    some = np.where(np.arange(len(one)) < len(one) * 0.8, 80, quality)
+    made = prepare(Template.of(one.xy, one.angle, one.kind, some, size=one.size))
+    return made.pose, made.every, made.sure
+
+
+@given(seeds, st.integers(10, 24), st.sampled_from([20, 80]), st.booleans())
+@settings(max_examples=15, deadline=None)
+def test_motions(seed: int, n: int, quality: int, same: bool) -> None:
+    """Structure and motions of both kinds of cylinders, or of the one kind that there is."""
+    probe = cylinders_of(seed, n, quality=quality)
+    reference = cylinders_of(seed if same else seed + 1, n, quality=quality)
+    assert kernels.same(probe[1].bits, probe[2].bits) == naive.same(probe[1].bits, probe[2].bits)
+    value, found = kernels.motions(probe, reference, RELAXATION, ALIGNMENT)
+    expected_value, expected = naive.motions(probe, reference, RELAXATION, ALIGNMENT)
+    assert value == pytest.approx(expected_value, abs=1e-3)
+    assert len(found) == len(expected) <= ALIGNMENT.tried
+    if same:
+        assert_same_motion(found[0], expected[0])
+    levels = (one.level(*_kind(probe, reference), RELAXATION) for one in (kernels, naive))
+    for one, other in zip(*levels, strict=True):
+        assert one.structure == pytest.approx(other.structure, abs=1e-3)
+        assert one.pairs.tolist() == other.pairs.tolist()
+
+
+def _kind(probe: tuple, reference: tuple) -> tuple:
+    return probe[0], probe[1], reference[0], reference[1]
 
 
 @given(poses(whole=False), motions)
 @settings(deadline=None)
 def test_moved(pose: np.ndarray, motion: tuple[float, float, float]) -> None:
     """The twin's; distances and angles to each other stay."""
-    found = kernels.moved(pose, np.array(motion))
+    found = ridges.moved(pose, np.array(motion))
     np.testing.assert_allclose(found, naive.moved(pose, motion), atol=1e-4)
     np.testing.assert_allclose(found[:, 2] - pose[:, 2], motion[0], atol=1e-5)
 
@@ -322,7 +358,7 @@ def test_grow_pairs(prints: tuple, motion: tuple[float, float, float]) -> None:
     a, b, _ = prints
     a = naive.moved(a, motion)
     b = np.concatenate((b, a.astype(np.float32)[::2]))
-    pairs, misfit = kernels.grow_pairs(a, b, 15.0, math.pi / 8)
+    pairs, misfit = ridges.grow_pairs(a, b, 15.0, math.pi / 8)
     expected, expected_misfit = naive.grow_pairs(a, b, 15.0, math.pi / 8)
     np.testing.assert_allclose(misfit, expected_misfit, atol=1e-5)
     assert sorted(pairs.tolist()) == sorted(
@@ -339,6 +375,24 @@ def bendings(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
     return pose[:, :2].copy(), random.normal(0, 5, (len(pose), 2))
 
 
+@given(st.floats(0, 1e6))
+@example(0.0)
+@settings(deadline=None)
+def test_radial(r2: float) -> None:
+    assert ridges.radial(r2) == pytest.approx(naive.radial(r2), rel=1e-8, abs=1e-6)
+
+
+@given(seeds, st.integers(1, 20))
+@settings(deadline=None)
+def test_solve(seed: int, n: int) -> None:
+    """Of any order of rows: a zero on the diagonal is no harm."""
+    random = np.random.default_rng(seed)
+    system = np.column_stack(
+        (random.permutation(np.eye(n)) + 0.1 * random.normal(0, 1, (n, n)) / n, random.normal(0, 1, (n, 2)))
+    )
+    np.testing.assert_allclose(ridges.solve(system.copy()), naive.solve(system), atol=1e-8)
+
+
 @given(bendings(), st.sampled_from([10.0, 300.0, 1e4]), seeds)
 @settings(deadline=None)
 def test_spline(bending: tuple, stiffness: float, seed: int) -> None:
@@ -347,7 +401,7 @@ def test_spline(bending: tuple, stiffness: float, seed: int) -> None:
     points = np.column_stack((at, at[:, 0]))
     if np.linalg.matrix_rank(at - at.mean(axis=0), tol=150) == 2:
         points = np.vstack((points, np.random.default_rng(seed).uniform(-50, 450, (10, 3))))
-    found = kernels.bent(points, at, kernels.spline(at, shift, stiffness))
+    found = ridges.bent(points, at, ridges.spline(at, shift, stiffness))
     expected = naive.bent(points, at, naive.spline(at, shift, stiffness))
     np.testing.assert_allclose(found, expected, atol=0.01)
 
@@ -360,12 +414,12 @@ def test_a_spline_without_stiffness_interpolates(seed: int, n: int) -> None:
     at = layout("scattered", n, seed, whole=False)[:, :2].astype(float)
     shift = random.normal(0, 5, (n, 2))
     assume(min(math.dist(*pair) for pair in itertools.combinations(at.tolist(), 2)) > 5)
-    drawn = [kernels.bent(at, at, kernels.spline(at, shift, stiffness)) for stiffness in (0.0, 300.0, 1e4)]
+    drawn = [ridges.bent(at, at, ridges.spline(at, shift, stiffness)) for stiffness in (0.0, 300.0, 1e4)]
     np.testing.assert_allclose(drawn[0], shift, atol=1e-4)
     misses = [((one - shift) ** 2).sum() for one in drawn]
     assert misses == sorted(misses)
     affine = at @ random.normal(0, 0.05, (2, 2)) + random.normal(0, 5, 2)
-    assert np.abs(kernels.bent(at, at, kernels.spline(at, affine, 300.0)) - affine).max() < 0.5
+    assert np.abs(ridges.bent(at, at, ridges.spline(at, affine, 300.0)) - affine).max() < 0.5
 
 
 @given(seeds, st.integers(3, 60), st.floats(-100, 1000), st.floats(-100, 1000))
@@ -376,7 +430,7 @@ def test_a_spline_does_not_depend_on_where_the_origin_lies(seed: int, n: int, dx
     at = layout("scattered", n, seed, whole=False)[:, :2].astype(float)
     shift = random.normal(0, 3, (n, 2))
     drawn = [
-        kernels.bent(points, points, kernels.spline(points, shift, 300.0))
+        ridges.bent(points, points, ridges.spline(points, shift, 300.0))
         for points in (at, at + np.array([dx, dy]), at - at.mean(axis=0))
     ]
     for one in drawn:
@@ -392,8 +446,8 @@ def test_bent(bending: tuple, pose: np.ndarray) -> None:
     at, shift = bending
     w = np.vstack((shift / 1e4, shift.mean(axis=0) * [[0.01], [0.01], [-0.01]]))
     points = np.vstack((pose, np.column_stack((at, at[:, 0])).astype(np.float32)))
-    np.testing.assert_allclose(kernels.bent(points, at, w), naive.bent(points, at, w), atol=0.01)
-    assert not kernels.bent(pose, np.zeros((0, 2)), np.ones((3, 2))).any()
+    np.testing.assert_allclose(ridges.bent(points, at, w), naive.bent(points, at, w), atol=0.01)
+    assert not ridges.bent(pose, np.zeros((0, 2)), np.ones((3, 2))).any()
 
 
 @given(seeds, st.integers(1, 20), motions, st.sampled_from([0.0, 2.0, 6.0]))
@@ -405,16 +459,16 @@ def test_align(seed: int, n: int, motion: tuple[float, float, float], jitter: fl
     b = naive.moved(a, motion) + random.normal(0, jitter, (n, 3)) * (1, 1, 0.03)
     b = b[random.permutation(n)[: max(1, n - 2)]].astype(np.float32)
     start = np.add(motion, random.normal(0, 1, 3) * (0.01, 3, 3))
-    lying, pairs, misfit, at, w = kernels.align(a, b, start, ALIGNMENT)
+    lying, pairs, misfit, at, w = ridges.align(a, b, start, ALIGNMENT)
     expected, expected_pairs, expected_misfit, expected_at, expected_w = naive.align(
-        a, b, start, ALIGNMENT, kernels.spline
+        a, b, start, ALIGNMENT, ridges.spline
     )
     np.testing.assert_allclose(lying, expected, atol=1e-3)
     assert sorted(pairs.tolist()) == sorted(expected_pairs.tolist())
     np.testing.assert_allclose(misfit, expected_misfit, atol=1e-3)
     assert w.shape == expected_w.shape == (len(at) + 3, 2)
     np.testing.assert_allclose(
-        kernels.bent(lying, at, w), naive.bent(lying, expected_at, expected_w), atol=0.01
+        ridges.bent(lying, at, w), naive.bent(lying, expected_at, expected_w), atol=0.01
     )
 
 
@@ -424,8 +478,8 @@ def test_bending_finds_more_than_a_motion_does() -> None:
     a[:, :2] = 40 * np.stack(np.meshgrid(np.arange(5), np.arange(5)), axis=2).reshape(25, 2) + 20
     b = a.copy()
     b[:, :2] = (a[:, :2] - 100) * 1.15 + 100
-    still = kernels.grow_pairs(a.astype(float), b, ALIGNMENT.tolerances[-1], ALIGNMENT.angle)[0]
-    _, pairs, misfit, _, _ = kernels.align(a, b, np.zeros(3), ALIGNMENT)
+    still = ridges.grow_pairs(a.astype(float), b, ALIGNMENT.tolerances[-1], ALIGNMENT.angle)[0]
+    _, pairs, misfit, _, _ = ridges.align(a, b, np.zeros(3), ALIGNMENT)
     assert len(still) < 25
     assert sorted(pairs.tolist()) == [[i, i] for i in range(25)]
     assert misfit.max() < 0.1
@@ -442,6 +496,20 @@ def test_within(pose: np.ndarray, corners: np.ndarray, turn: float, lying: bool)
     assert ((found == ways[0]) | (found == ways[1])).all()
     if len(corners):
         assert kernels.within(around, around, 20.0).all()
+
+
+@given(seeds, st.integers(1, 20))
+@settings(max_examples=40, deadline=None)
+def test_share(seed: int, n: int) -> None:
+    random = np.random.default_rng(seed)
+    pose = layout("scattered", n, seed)
+    lying = pose + random.normal(0, 3, pose.shape)
+    quality, other = (random.integers(0, 101, n).astype(np.uint8) for _ in range(2))
+    pairs = np.column_stack((np.arange(n), random.permutation(n)))[: n // 2 + 1]
+    misfit = random.uniform(0, 2, len(pairs))
+    found = kernels.share(lying, quality, pose, other, pairs, misfit, ALIGNMENT)
+    assert found == pytest.approx(naive.share(lying, quality, pose, other, pairs, misfit, ALIGNMENT))
+    assert kernels.weight(quality[0], ALIGNMENT) == naive.weight(int(quality[0]), ALIGNMENT)
 
 
 def test_kernels_do_not_touch_their_arguments() -> None:
