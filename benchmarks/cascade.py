@@ -11,6 +11,9 @@ The recall is that of the whole cascade: the first impression of each finger is 
 ones, the others are probes. A mate that the full comparison would not score above the false-match rate
 `SURE_FMR` is left out: an exhaustive search would not find it first either.
 
+Persons are put together at random, each out of ten fingers of the sets, and hidden among synthetic ones.
+`LEAST_KEPT` is left out there, so that as small a share of them remains as of a large gallery.
+
 Times are of one processor, CPU time, and of the compiled step alone.
 """
 
@@ -21,6 +24,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,13 +35,17 @@ from enroll.image import read_image
 from enroll.pipeline import extract
 from matcher import cascade, compact
 from matcher.calibration import shipped
+from matcher.cascade import Found, Look, Part, Wanted, settle
 from matcher.compact import QUICK, THOROUGH, Compact, Depth, Held
 from matcher.compare import score as compare_score
 from matcher.cylinders import Prepared, frozen, prepare
+from matcher.template import Finger
 
 SEED = 1
 PENETRATIONS = (0.005, 0.01, 0.02, 0.05, 0.1)
-SHORTLISTS = (1, 10, 50, 100, 200, 500)
+SHORTLISTS = (1, 10, 20, 50, 100, 200, 500)
+SHUFFLES = 16
+"""Times that the fingers of the sets are put together to persons."""
 SURE_FMR = 1e-6
 
 Floats = NDArray[np.float64]
@@ -83,6 +91,7 @@ def main() -> None:
     for name, depth in (("quick", QUICK), ("thorough", THOROUGH)):
         made[name] = asdict(lost(real, gallery, depth))
     made["recall"] = recall(real, gallery)
+    made["persons"] = persons(real, gallery)
     given.out.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
 
 
@@ -136,18 +145,66 @@ def recall(real: Sequence[Real], gallery: Held) -> dict[str, float]:
     """Return the share of sure mates, in percent, that stand among the first so many of the shortlist."""
     firsts = {one.finger: number for number, one in reversed([*enumerate(real)])}
     enrolled = held([compact.compact(real[number].prepared) for number in firsts.values()])
-    parts = [
-        cascade.Part(enrolled, np.arange(len(firsts))),
-        cascade.Part(gallery, np.arange(len(gallery.starts) - 1)),
-    ]
+    parts = [_part(enrolled, 0), _part(gallery, len(firsts))]
     least, ranks = shipped().threshold(SURE_FMR), []
     for number, one in enumerate(real):
         mate = firsts[one.finger]
         if number != mate and compare_score(one.prepared, real[mate].prepared) >= least:
-            near, far = cascade.look(one.prepared, parts)
-            found = near.scores[near.slots == list(firsts).index(one.finger)]
-            ranks.append(float((far.scores > found[0]).sum()) if len(found) else np.inf)
-    return {"probes": len(ranks)} | {str(k): 100 * float(np.mean(np.array(ranks) < k)) for k in SHORTLISTS}
+            found = _shortlist([Wanted(one.prepared)], parts)
+            ranks.append(_rank(found, list(firsts).index(one.finger), len(firsts)))
+    return {"probes": len(ranks)} | _shares(ranks)
+
+
+def persons(real: Sequence[Real], gallery: Held) -> dict[str, dict[str, float]]:
+    """Return the share of persons of ten fingers, in percent, that stand among the first so many encounters.
+
+    Positions as they are, with the hands taken for each other, and with two fingers exchanged.
+    """
+    rng, ranks = np.random.default_rng(SEED), {"as they are": [], "hands": [], "two fingers": []}  # type: ignore[var-annotated]
+    names = sorted({one.finger for one in real})
+    for _ in range(SHUFFLES):
+        for some in rng.permutation(len(names))[: len(names) // 10 * 10].reshape(-1, 10).tolist():
+            prints = [[one.prepared for one in real if one.finger == names[k]] for k in some]
+            parts = [_part(held([compact.compact(each[0]) for each in prints]), 0), _part(gallery, 10)]
+            probe = [each[int(rng.integers(1, len(each)))] for each in prints]
+            two = rng.permutation(10)[:2]
+            for how, order in (
+                ("as they are", np.arange(10)),
+                ("hands", (np.arange(10) + 5) % 10),
+                ("two fingers", _exchanged(two)),
+            ):
+                wanted = [Wanted(one, Finger(k + 1)) for one, k in zip(probe, order.tolist(), strict=True)]
+                with patch.object(cascade, "LEAST_KEPT", 0):
+                    ranks[how].append(_rank(_shortlist(wanted, parts), 0, 10))
+    return {how: {"probes": len(some)} | _shares(some) for how, some in ranks.items()}
+
+
+def _exchanged(two: NDArray[np.int64]) -> NDArray[np.int64]:
+    order = np.arange(10)
+    order[two] = two[::-1]
+    return order
+
+
+def _part(some: Held, first: int) -> Part:
+    """Return prints as a part of a gallery: ten rows that follow each other are one encounter's."""
+    slots = np.arange(len(some.starts) - 1)
+    rows = slots + first
+    return Part(some, slots, rows, (slots % 10 + 1).astype(np.uint8), rows - slots % 10)
+
+
+def _shortlist(probe: Sequence[Wanted], parts: Sequence[Part]) -> Found:
+    look = Look(probe, parts)
+    return settle([look], look.kept, limit=10**9)
+
+
+def _rank(found: Found, mate: int, own: int) -> float:
+    """Return how many units of `own` and above come before one; infinite where it was dropped."""
+    at = np.flatnonzero(found.units == mate)
+    return float((found.units[: at[0]] >= own).sum()) if len(at) else np.inf
+
+
+def _shares(ranks: Sequence[float]) -> dict[str, float]:
+    return {str(k): 100 * float(np.mean(np.array(ranks) < k)) for k in SHORTLISTS}
 
 
 def _errors(shares: Sequence[float]) -> dict[str, float]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.synthetic.templates import finger, fingers, impression
+from matcher.cascade import Wanted
 from matcher.codecs import NATIVE, decode, encode
 from matcher.compare import compare, score
 from matcher.cylinders import prepare
@@ -74,7 +75,7 @@ class Search:
 
     def time_shortlist(self) -> None:
         """Name a hundredth of the gallery."""
-        self.gallery.shortlist(self.probe, limit=ROWS // 100)
+        self.gallery.shortlist([Wanted(self.probe)], limit=ROWS // 100)
 
     def time_open(self) -> None:
         """Open the folder anew."""
