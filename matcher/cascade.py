@@ -32,7 +32,7 @@ PENETRATION = 0.02
 """Share of a large gallery that remains after the quick step."""
 
 LEAST_KEPT = 10_000
-"""Prints that remain at least: they take a processor 0.03 s."""
+"""Prints that remain at least: they take a processor 0.05 s."""
 
 SEVERAL = 4
 """Prints of known positions from which positions are relied on in the quick step."""

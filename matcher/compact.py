@@ -97,7 +97,7 @@ class Depth(NamedTuple):
 QUICK = Depth(words=48, probe=40, print=32)
 """For all prints of a large gallery."""
 
-THOROUGH = Depth(words=600, probe=96, print=MOST_CYLINDERS)
+THOROUGH = Depth(words=1024, probe=64, print=MOST_CYLINDERS)
 """For those that remain."""
 
 

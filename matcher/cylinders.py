@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from matcher.kernels import minutiae as kernels
+from matcher.kernels import cylinders as kernels
+from matcher.kernels import minutiae
 from matcher.template import Template
 
 CODE = "mcc-192x6-2"
@@ -125,32 +126,21 @@ def prepare(template: Template) -> Prepared:
     best = template.best(MOST_MINUTIAE)
     angle = np.where(best.angle > np.pi, best.angle - 2 * np.pi, best.angle)
     pose = np.column_stack((best.xy, angle)).astype(np.float32)
-    every = _cylinders(pose)
-    return Prepared(
-        frozen(pose),
-        frozen(best.quality),
-        every,
-        _sure(pose, best.quality, every),
-        frozen(np.frombuffer(best.ridges, np.uint8)),
-    )
+    every, sure = _cylinders(pose, int((best.quality >= SURE_QUALITY).sum()))  # the best come first
+    ridges = frozen(np.frombuffer(best.ridges, np.uint8))
+    return Prepared(frozen(pose), frozen(best.quality), every, sure, ridges)
 
 
-def _sure(pose: NDArray[np.float32], quality: NDArray[np.uint8], every: Cylinders) -> Cylinders:
-    count = int((quality >= SURE_QUALITY).sum())  # the best come first
-    if count == len(pose):
-        return every
-    sure = _cylinders(pose[:count])
-    return sure if len(sure.minutia) >= LEAST_SURE else every
-
-
-def _cylinders(pose: NDArray[np.float32]) -> Cylinders:
+def _cylinders(pose: NDArray[np.float32], count: int) -> tuple[Cylinders, Cylinders]:
+    """Return the cylinders of all minutiae, and those of the first `count` alone, if they suffice."""
     if not len(pose):
-        return Cylinders(
-            frozen(np.zeros((0, WORDS), np.uint64)),
-            frozen(np.zeros((0, 3), np.uint64)),
-            frozen(np.zeros(0, np.int16)),
-        )
-    return Cylinders(*(frozen(array) for array in kernels.cylinders(pose, _CELLS, _SHAPE)))
+        return _NONE, _NONE
+    some = count if count < len(pose) else 0
+    hull = pose[minutiae.convex_hull(pose)]
+    sure_hull = pose[minutiae.convex_hull(pose[:some])] if some else hull
+    found = kernels.cylinders(pose, some, hull, sure_hull, _CELLS, _SHAPE)
+    every, sure = (Cylinders(*(frozen(array) for array in arrays)) for arrays in found)
+    return every, sure if len(sure.minutia) >= LEAST_SURE else every
 
 
 def frozen(array: NDArray[Any]) -> NDArray[Any]:
@@ -158,3 +148,10 @@ def frozen(array: NDArray[Any]) -> NDArray[Any]:
     copy = array.copy()
     copy.flags.writeable = False
     return copy
+
+
+_NONE = Cylinders(
+    frozen(np.zeros((0, WORDS), np.uint64)),
+    frozen(np.zeros((0, 3), np.uint64)),
+    frozen(np.zeros(0, np.int16)),
+)

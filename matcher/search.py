@@ -32,7 +32,7 @@ from matcher.cylinders import Prepared
 from matcher.fusion import fingers_of, fuse, may_meet, unmatched_pairs
 from matcher.template import LATENTS, Finger, Template
 
-SHORTLIST = 200
+SHORTLIST = 300
 FEWEST = 50
 """Encounters at least that are compared in full, however many prints are looked for."""
 

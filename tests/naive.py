@@ -235,29 +235,31 @@ class Hypothesis(NamedTuple):
     proposing: list
 
 
-def hypothesis(similar, a, b, turn, p):
+def hypothesis(similar, a, b, turn, p, favour=1):
     pairs, worth = best_pairs(similar, a, b, turn, p)
     rho = compatibility(a, b, pairs, p)
     relaxed = relax(worth, rho, p.rounds, p.keep)
-    value = structure(worth, relaxed, min(len(a), len(b)), p) if len(pairs) > 1 else 0.0
+    value = structure(worth, relaxed, min(len(a), len(b)), p, favour) if len(pairs) > 1 else 0.0
     proposing = leading(relaxed, p.proposals) if len(pairs) > 1 else []
     return Hypothesis(math.log(max(value, p.floor)), a, b, pairs, rho, relaxed, proposing)
 
 
-def level(pose, ours, others, theirs, p):
+def level(pose, ours, others, theirs, p, favour=1):
     similar = similarities(ours[0], ours[1], theirs[0], theirs[1], p.least_common)
-    return [hypothesis(similar, pose[ours[2]], others[theirs[2]], turn, p) for turn in (0.0, math.pi)]
+    return [hypothesis(similar, pose[ours[2]], others[theirs[2]], turn, p, favour) for turn in (0.0, math.pi)]
 
 
 def same(a, b):
-    return a.tobytes() == b.tobytes()
+    return [array.tobytes() for array in a] == [array.tobytes() for array in b]
 
 
-def motions(probe, reference, p, q):
+def motions(probe, reference, p, q, favour=1):
     """Both kinds of cylinders, also where they are the same: their mean is then that of one."""
     pose, *kinds = probe
     other_pose, *other_kinds = reference
-    levels = [level(pose, *both, p) for both in zip(kinds, [other_pose] * 2, other_kinds, strict=True)]
+    levels = [
+        level(pose, *both, p, favour) for both in zip(kinds, [other_pose] * 2, other_kinds, strict=True)
+    ]
     upright, turned = (np.mean([one[side].structure for one in levels]) for side in (0, 1))
     sides = (1, 0) if turned > upright + p.turned_lead else (0, 1)
     middle, found = pose[:, :2].astype(float).mean(axis=0) if len(pose) else (0.0, 0.0), []

@@ -1,11 +1,11 @@
-"""Minutiae: cylinder codes, relaxation of pairs, the motions that they propose, and the share that met.
+"""Minutiae: relaxation of pairs, the motions that they propose, and the share that met.
 
-Cylinders and relaxation are those of [1]_. How a motion is followed up is in `matcher.kernels.ridges`.
+Relaxation is that of [1]_. How a motion is followed up is in `matcher.kernels.ridges`.
 
 References
 ----------
 .. [1] R. Cappelli, M. Ferrara, D. Maltoni, "Minutia Cylinder-Code", IEEE TPAMI 32(12), 2010,
-   doi:10.1109/TPAMI.2010.52 (cylinder, its bit-oriented form, local similarity sort with relaxation).
+   doi:10.1109/TPAMI.2010.52 (local similarity sort with relaxation).
 """
 
 import math
@@ -72,98 +72,6 @@ def near_hull(x, y, corners, margin):
         dx, dy = qx - t * ex, qy - t * ey
         nearest = min(nearest, dx * dx + dy * dy)
     return inside or nearest <= margin * margin
-
-
-@njit(cache=True, nogil=True)
-def sector_weights(difference, sigma, out):
-    """Fill `out[k]`, k of 6 sectors: integral over the sector of N(0, sigma) centred on `difference`.
-
-    C_D(dphi_k - difference), dphi_k = -pi + (k + 1/2) pi/3.
-    """
-    half = math.pi / 6
-    scale = sigma * math.sqrt(2.0)
-    for k in range(6):
-        a = wrapped(-math.pi + (2 * k + 1) * half - difference)
-        out[k] = 0.5 * (math.erf((a + half) / scale) - math.erf((a - half) / scale))
-
-
-@njit(cache=True, nogil=True)
-def place_cells(pose, i, cells, corners, p, at):
-    """Fill `at` (c, 2) with minutia i's cell centres in the image; return which cells are near the hull.
-
-    p_ij = m.xy + R(theta) cell, R turning counter-clockwise as seen (y down).
-    """
-    c, s = math.cos(pose[i, 2]), math.sin(pose[i, 2])
-    ok = np.empty(len(cells), np.bool_)
-    for q in range(len(cells)):
-        at[q, 0] = pose[i, 0] + c * cells[q, 0] + s * cells[q, 1]
-        at[q, 1] = pose[i, 1] - s * cells[q, 0] + c * cells[q, 1]
-        ok[q] = near_hull(at[q, 0], at[q, 1], corners, p.hull_margin)
-    return ok
-
-
-@njit(cache=True, nogil=True)
-def cylinder(pose, i, at, ok, p, level):
-    """Fill `level` (6, c) with the cell values of minutia i; return how many minutiae contribute.
-
-    level[k, q] = sum over t of G(|m_t - p_q|; sigma_s) C_D(dphi_k - (theta_i - theta_t)).
-    """
-    level[:] = 0.0
-    contributing = 0
-    sectors = np.empty(6)
-    reach = 3 * p.sigma_s
-    for t in range(len(pose)):
-        dx, dy = pose[t, 0] - pose[i, 0], pose[t, 1] - pose[i, 1]
-        if t == i or dx * dx + dy * dy > (p.radius + reach) ** 2:
-            continue
-        contributing += 1
-        sector_weights(wrapped(pose[i, 2] - pose[t, 2]), p.sigma_d, sectors)
-        for q in range(at.shape[0]):
-            ex, ey = pose[t, 0] - at[q, 0], pose[t, 1] - at[q, 1]
-            d2 = ex * ex + ey * ey
-            if ok[q] and d2 <= reach * reach:
-                g = math.exp(-d2 / (2 * p.sigma_s * p.sigma_s)) / (p.sigma_s * math.sqrt(2 * math.pi))
-                for k in range(6):
-                    level[k, q] += g * sectors[k]
-    return contributing
-
-
-@njit(cache=True, nogil=True)
-def pack_cylinder(level, ok, threshold, bits, valid):
-    """Set bit q of `valid` (3,) where cell q is valid, and of sector k's words of `bits` (18,) where on."""
-    for q in range(ok.shape[0]):
-        if not ok[q]:
-            continue
-        word, bit = q >> 6, np.uint64(1) << np.uint64(q & 63)
-        valid[word] |= bit
-        for k in range(6):
-            if level[k, q] >= threshold:
-                bits[3 * k + word] |= bit
-
-
-@njit(cache=True, nogil=True)
-def cylinders(pose, cells, p):
-    """Return bits (m, 18) uint64, valid (m, 3) uint64 and minutia (m,) int16 of the valid cylinders.
-
-    A cylinder is valid with `p.least_valid` of its cells near the hull and `p.least_minutiae` contributing.
-    """
-    n = len(pose)
-    bits, valid = np.zeros((n, 18), np.uint64), np.zeros((n, 3), np.uint64)
-    minutia = np.empty(n, np.int16)
-    corners = pose[convex_hull(pose)]
-    at = np.empty((len(cells), 2))
-    level = np.empty((6, len(cells)))
-    m = 0
-    for i in range(n):
-        ok = place_cells(pose, i, cells, corners, p, at)
-        if ok.sum() < p.least_valid * len(cells):
-            continue
-        if cylinder(pose, i, at, ok, p, level) < p.least_minutiae:
-            continue
-        pack_cylinder(level, ok, p.threshold, bits[m], valid[m])
-        minutia[m] = i
-        m += 1
-    return bits[:m].copy(), valid[:m].copy(), minutia[:m].copy()
 
 
 @njit(cache=True, nogil=True)
@@ -255,6 +163,7 @@ def compatibility(a, b, pairs, p):
             ax, ay, bx, by = x[t] - x[s], y[t] - y[s], u[t] - u[s], v[t] - v[s]
             apart = abs(math.sqrt(ax * ax + ay * ay) - math.sqrt(bx * bx + by * by))
             e1[t] = p.tau_distance * (apart - p.mu_distance)
+        for t in range(s + 1, k):
             e2[t] = p.tau_angle * (abs(wrapped(turn[s] - turn[t])) - p.mu_angle)
         for t in range(s + 1, k):
             if e1[t] < negligible or e2[t] < negligible:
@@ -406,15 +315,18 @@ def level(pose, ours, others, theirs, p):
 
 
 @njit(cache=True, nogil=True)
-def same(a, b):
-    """Return whether two arrays of words (m, w) are the same."""
-    if len(a) != len(b):
-        return False
-    for i in range(len(a)):
-        for k in range(a.shape[1]):
-            if a[i, k] != b[i, k]:
-                return False
-    return True
+def same(ours, theirs):
+    """Return whether two kinds of cylinders are the same ones."""
+    bits, valid, minutia = ours
+    other_bits, other_valid, other_minutia = theirs
+    alike = len(minutia) == len(other_minutia)
+    for i in range(len(minutia) if alike else 0):
+        alike = alike and minutia[i] == other_minutia[i]
+        for k in range(18):
+            alike = alike and bits[i, k] == other_bits[i, k]
+        for k in range(3):
+            alike = alike and valid[i, k] == other_valid[i, k]
+    return alike
 
 
 @njit(cache=True, nogil=True)
@@ -427,7 +339,7 @@ def motions(probe, reference, p, q):
     pose, every, sure = probe
     other_pose, other_every, other_sure = reference
     kinds = [(every, other_every), (sure, other_sure)]
-    if same(every[0], sure[0]) and same(other_every[0], other_sure[0]):
+    if same(every, sure) and same(other_every, other_sure):
         kinds.pop()
     levels = [level(pose, ours, other_pose, theirs, p) for ours, theirs in kinds]
     upright = turned = 0.0

@@ -117,20 +117,20 @@ def grow_pairs(a, b, distance, angle):
 def solve(system):
     """Return the solution (n, 2) of a `system` (n, n + 2), its right side the last two columns; uses it up.
 
-    Gaussian elimination with the largest pivot of each column: of the few dozen rows that a spline has it is
-    done before a library has begun.
+    Gaussian elimination by the largest pivot: with a few dozen rows it is done before a library has begun.
     """
-    n = len(system)
+    n, row = len(system), np.empty(len(system) + 2)
     for k in range(n):
         pivot = k
         for i in range(k + 1, n):
             pivot = i if abs(system[i, k]) > abs(system[pivot, k]) else pivot
         for j in range(k, n + 2):
-            system[k, j], system[pivot, j] = system[pivot, j], system[k, j]
+            row[j] = system[pivot, j]
+            system[pivot, j], system[k, j] = system[k, j], row[j]
         for i in range(k + 1, n):
-            f = system[i, k] / system[k, k]
+            f = system[i, k] / row[k]
             for j in range(k + 1, n + 2):
-                system[i, j] -= f * system[k, j]
+                system[i, j] -= f * row[j]
     for k in range(n - 1, -1, -1):
         for d in range(n, n + 2):
             for j in range(k + 1, n):

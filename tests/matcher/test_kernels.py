@@ -135,57 +135,6 @@ def test_near_hull(pose: np.ndarray, x: float, y: float) -> None:
     assert kernels.near_hull(x, y, corners, 50.0) in ways
 
 
-@given(st.floats(-7, 7))
-@settings(deadline=None)
-def test_sector_weights(difference: float) -> None:
-    out = np.empty(6)
-    kernels.sector_weights(difference, SHAPE.sigma_d, out)
-    np.testing.assert_allclose(out, naive.sector_weights(difference, SHAPE.sigma_d), atol=1e-9)
-
-
-@given(poses(most=12))
-@settings(max_examples=15, deadline=None)
-def test_cylinder_of_one_minutia(pose: np.ndarray) -> None:
-    """Cells lie where the twin puts them, are valid alike, and hold the same values."""
-    corners = pose[kernels.convex_hull(pose)]
-    at, level = np.empty((len(CELLS), 2)), np.empty((6, len(CELLS)))
-    ok = kernels.place_cells(pose, 0, CELLS, corners, SHAPE, at)
-    expected_at, expected_ok = naive.place_cells(pose, 0, CELLS, corners, SHAPE)
-    np.testing.assert_allclose(at, expected_at, atol=1e-3)
-    assert (ok != expected_ok).sum() <= 1
-    contributing = kernels.cylinder(pose, 0, at, ok, SHAPE, level)
-    expected, near = naive.cylinder(pose, 0, at, ok, SHAPE)
-    assert contributing == near
-    # A minutia exactly three sigma from a cell is in reach or not by rounding: G(3 sigma) is 0.0005.
-    assert (np.abs(level - expected) > 1e-6).sum() <= 12
-
-
-@given(seeds)
-@settings(deadline=None)
-def test_pack_cylinder(seed: int) -> None:
-    random = np.random.default_rng(seed)
-    level, ok = random.uniform(0, 0.01, (6, 192)), random.random(192) < 0.8
-    bits, valid = np.zeros(18, np.uint64), np.zeros(3, np.uint64)
-    kernels.pack_cylinder(level, ok, 0.005, bits, valid)
-    expected_bits, expected_valid = naive.pack_cylinder(level, ok, 0.005)
-    assert np.array_equal(bits, expected_bits)
-    assert np.array_equal(valid, expected_valid)
-
-
-@given(seeds, st.integers(1, 14))
-@example(1, 1)
-@example(1, 2)
-@settings(max_examples=10, deadline=None)
-def test_cylinders(seed: int, n: int) -> None:
-    """The same minutiae have cylinders, of the same bits (but for values on the very threshold)."""
-    pose = prepare(finger(seed, n)).pose.copy()
-    bits, valid, minutia = kernels.cylinders(pose, CELLS, SHAPE)
-    expected_bits, expected_valid, expected_minutia = naive.cylinders(pose, CELLS, SHAPE)
-    assert minutia.tolist() == expected_minutia.tolist()
-    assert np.bitwise_count(bits ^ expected_bits).sum() <= 3 * max(len(bits), 1)
-    assert np.bitwise_count(valid ^ expected_valid).sum() <= 2
-
-
 @st.composite
 def codes(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
     random = np.random.default_rng(draw(seeds))
@@ -326,17 +275,19 @@ def test_motions(seed: int, n: int, quality: int, same: bool) -> None:
     """Structure and motions of both kinds of cylinders, or of the one kind that there is."""
     probe = cylinders_of(seed, n, quality=quality)
     reference = cylinders_of(seed if same else seed + 1, n, quality=quality)
-    assert kernels.same(probe[1].bits, probe[2].bits) == naive.same(probe[1].bits, probe[2].bits)
+    assert kernels.same(*probe[1:]) == naive.same(*probe[1:])
     value, found = kernels.motions(probe, reference, RELAXATION, ALIGNMENT)
     expected_value, expected = naive.motions(probe, reference, RELAXATION, ALIGNMENT)
+    least, _ = naive.motions(probe, reference, RELAXATION, ALIGNMENT, favour=-1)
+    assume(abs(expected_value - least) < 1e-6)  # pairs of equal gain are taken in whichever order
     assert value == pytest.approx(expected_value, abs=1e-3)
     assert len(found) == len(expected) <= ALIGNMENT.tried
-    if same:
+    if same and len(found):
         assert_same_motion(found[0], expected[0])
     levels = (one.level(*_kind(probe, reference), RELAXATION) for one in (kernels, naive))
     for one, other in zip(*levels, strict=True):
-        assert one.structure == pytest.approx(other.structure, abs=1e-3)
         assert one.pairs.tolist() == other.pairs.tolist()
+        np.testing.assert_allclose(one.relaxed, other.relaxed, atol=1e-4)
 
 
 def _kind(probe: tuple, reference: tuple) -> tuple:
@@ -515,8 +466,6 @@ def test_share(seed: int, n: int) -> None:
 def test_kernels_do_not_touch_their_arguments() -> None:
     """Read-only arrays, as a memory-mapped segment gives, are taken and give the same."""
     print_ = prepare(finger(3))
-    again = kernels.cylinders(print_.pose, CELLS, SHAPE)  # read-only
-    for array, other in zip(again, kernels.cylinders(print_.pose.copy(), CELLS, SHAPE), strict=True):
-        assert np.array_equal(array, other)
-    similar = kernels.similarities(*again[:2], *print_.every[:2], RELAXATION.least_common)
+    copies = [array.copy() for array in print_.every[:2]]
+    similar = kernels.similarities(*copies, *print_.every[:2], RELAXATION.least_common)
     assert similar.diagonal() == pytest.approx(1.0)
