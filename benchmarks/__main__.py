@@ -82,11 +82,7 @@ def fvc(
     """Compare every pair of prints of every set, once a system."""
     with errors(), ExitStack() as stack:
         sets = _load(data, ppi)
-        more = dict(map(systems.parse_command, command or []))
-        wanted = [name.strip() for name in names.split(",") if name.strip()]
-        made = systems.make(wanted + [name for name in more if name not in wanted], more)
-        for system in made:
-            stack.callback(system.close)
+        made = _systems(names, command, stack)
         runner.run(sets, made, out, workers=workers, track=_track)
         typer.echo(f"{len(sets)} sets, {len(made)} systems: now python -m benchmarks report {out}")
 
@@ -245,16 +241,32 @@ def scale_(
     data: Data,
     out: Out,
     fingers: Annotated[str, typer.Option(help="Sizes of the galleries, separated by commas.")] = SIZES,
-    probes: Annotated[int, typer.Option(min=2, help="Real prints that are searched.")] = 50,
+    persons: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Persons, ten fingers each, of one more: a tenth of it, laid out ten times."
+        ),
+    ] = 0,
+    probes: Annotated[
+        int, typer.Option(min=2, help="Real prints, and real persons, that are searched.")
+    ] = 50,
     bare: Annotated[bool, typer.Option(help="Synthetic templates without ridge descriptions.")] = False,
+    names: Annotated[
+        str, typer.Option("--systems", help="Systems beside the search, separated by commas.")
+    ] = "",
+    command: Annotated[
+        list[str] | None, typer.Option(help="NAME:iso=COMMAND: one more system, which reads records.")
+    ] = None,
     ppi: Ppi = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the synthetic fingers.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Processes that make templates.")] = os.cpu_count() or 1,
 ) -> None:
     """Hide real prints in galleries of synthetic templates, and measure time, memory and what is found."""
-    with errors():
-        sample = scale.Sample(scale.parse_sizes(fingers), probes=probes, ridges=not bare, seed=seed)
-        scale.run(_load(data, ppi), out, sample=sample, workers=workers, track=_track)
+    with errors(), ExitStack() as stack:
+        sizes = scale.parse_sizes(fingers)
+        sample = scale.Sample(sizes, probes=probes, ridges=not bare, seed=seed, persons=persons)
+        made = _systems(names, command, stack) if names or command else []
+        scale.run(_load(data, ppi), out, sample=sample, workers=workers, systems=made, track=_track)
         typer.echo(f"wrote {out / scale.FILE}, drew {out / scale.PICTURE}")
 
 
@@ -360,6 +372,16 @@ def _load(data: Path, ppi: float | None) -> tuple[datasets.PrintSet, ...]:
     for folder in loaded.left_out:
         typer.echo(f"left out {folder}: too few of its fingers have two impressions", err=True)
     return loaded.sets
+
+
+def _systems(names: str, command: list[str] | None, stack: ExitStack) -> list[systems.System]:
+    """Make the systems of these names and commands, to be closed with the stack."""
+    more = dict(map(systems.parse_command, command or []))
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    made = systems.make(wanted + [name for name in more if name not in wanted], more)
+    for system in made:
+        stack.callback(system.close)
+    return made
 
 
 def _track(items: Iterable[Any], what: str, count: int) -> Iterable[Any]:

@@ -1,11 +1,13 @@
 """Run: what a gallery costs as it grows, in building, memory and time of a search, and what it still finds.
 
-Galleries of synthetic templates (benchmarks.synthetic.templates), in which the first impressions of real
-fingers are hidden at equal distances; other impressions of those fingers are searched. Galleries stay in the
-results folder: a run that was cut off goes on, and segments that no longer suit are made anew. Galleries and
-the folder `prints` beside them hold templates of real prints: keep them out of version control.
+Galleries of synthetic templates (benchmarks.synthetic.templates), ten fingers a person, in which some persons
+are made up of real fingers, drawn at random: their first impressions are hidden, other impressions are
+searched, one by one and person by person. Galleries stay in the results folder: a run that was cut off goes
+on, and segments that no longer suit are made anew. Galleries and the folder `prints` beside them hold
+templates of real prints: keep them out of version control.
 
-What is measured of a gallery is measured in a process of its own; see `scale_searching`.
+What is measured of a gallery is measured in a process of its own; see `scale_searching`. Other matchers on
+the same templates: `scale_systems`.
 """
 
 import hashlib
@@ -15,31 +17,39 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from itertools import groupby, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from benchmarks import scale_systems
 from benchmarks.datasets import Print as File
 from benchmarks.datasets import PrintSet
 from benchmarks.runner import Track, dumps, environment, untracked, write_atomic
-from benchmarks.scale_searching import Plan, Probe, measure
+from benchmarks.scale_gallery import FINGERS, Plan, lay_out
+from benchmarks.scale_searching import Probe, measure
 from benchmarks.synthetic.likeness import name_of
 from benchmarks.synthetic.templates import finger, impression
+from benchmarks.systems import System
 from enroll.image import read_image
 from enroll.pipeline import extract
 from matcher.codecs import NATIVE, decode, encode
 from matcher.cylinders import Prepared, prepare
 from matcher.errors import InvalidInput
-from matcher.gallery import SEAL_AFTER, Gallery
+from matcher.gallery import Gallery
 from matcher.template import Template
 
 FILE, PICTURE = "scale.json", "scale.png"
 SIZES = (10_000, 100_000, 1_000_000)
+COPIES = 10
+"""How many times the gallery of the largest size is laid out (`scale_gallery`)."""
 
 _CHUNK, _AHEAD = 250, 8
 """Rows that a worker makes at a time, and how many such lots may wait: four megabytes each."""
+
+_SEAL_AFTER = 20_000
+"""Rows in memory, 800 megabytes, at which they are sealed. A node does so at 1,000, writing twice as much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,19 +59,22 @@ class Sample:
     Attributes
     ----------
     sizes : sequence of int
-        Fingers of each gallery, the hidden ones among them.
+        Fingers of each gallery, the hidden ones among them; tens.
     probes : int
-        Real prints that are searched: drawn from the second and further impressions.
+        Real prints that are searched, and real persons at most; drawn from the further impressions.
     ridges : bool
         Whether the synthetic templates carry ridge descriptions, as real ones do.
     seed : int
         Of synthetic fingers and of what is drawn.
+    persons : int
+        Persons, ten fingers each, of one more gallery: one of so many fingers, laid out ten times.
     """
 
     sizes: Sequence[int] = SIZES
     probes: int = 50
     ridges: bool = True
     seed: int = 0
+    persons: int = 0
 
 
 class Built(NamedTuple):
@@ -90,12 +103,21 @@ class _Made(NamedTuple):
     prepare_seconds: float
 
 
+class Real(NamedTuple):
+    """Templates of fingers to hide, in the order in which they make up persons, and what is searched."""
+
+    hidden: list[Template]
+    probes: list[Probe]
+    persons: list[Probe]
+
+
 def run(
     sets: Sequence[PrintSet],
     out: Path,
     *,
     sample: Sample,
     workers: int = 1,
+    systems: Sequence[System] = (),
     track: Track = untracked,
 ) -> dict[str, Any]:
     """Build a gallery of each size, measure it, and write `scale.json` and `scale.png`.
@@ -109,30 +131,34 @@ def run(
     sample : Sample
     workers : int
         Processes that make templates.
+    systems : sequence of System
+        Matchers that compare the same templates; see `scale_systems`.
     track : callable
 
     Returns
     -------
     dict
         `sizes`, each with the fields of `Built` and of `scale_searching.Measured`; `growth` of each size from
-        the one before; `ridges`, `environment`.
+        the one before, and the `exponent` of all; `systems`; `hidden`, `ridges`, `environment`.
 
     Raises
     ------
     InvalidInput
-        A size is less than twice the number of hidden prints, or a resolution is unknown.
+        A size is no multiple of ten, or less than twice the fingers of the real persons, or a resolution is
+        unknown.
     """
-    hidden, searched = _real(sets, out / "prints", sample, track)
-    least = 2 * len(hidden)
-    if min(sample.sizes) < least:
-        raise InvalidInput(f"a gallery of {min(sample.sizes)} fingers", remedy=f"give {least} or more")
+    real = hide(sets, out / "prints", sample, track)
     with _processes(workers) as pool:
-        plans = [_plan(size, hidden, out, sample) for size in sorted(sample.sizes)]
-        entries = [_entry(plan, hidden, searched, pool, track) for plan in plans]
+        plans = list(_plans(real.hidden, out, sample))
+        entries = [_entry(plan, real, pool, track) for plan in plans]
     figures = {
         "sizes": entries,
         "growth": _growth(entries),
-        "hidden": len(hidden),
+        "exponent": _exponent(entries),
+        "systems": scale_systems.compare(systems, real.hidden, real.probes, seed=sample.seed)
+        if systems
+        else [],
+        "hidden": len(real.hidden),
         "ridges": sample.ridges,
         "environment": environment(),
     }
@@ -155,32 +181,60 @@ def parse_sizes(text: str) -> tuple[int, ...]:
     return sizes
 
 
-def _real(
-    sets: Sequence[PrintSet], folder: Path, sample: Sample, track: Track
-) -> tuple[list[Template], list[Probe]]:
-    """Return the templates to hide, and as many probes, drawn; rejected prints are left out."""
+def hide(sets: Sequence[PrintSet], folder: Path, sample: Sample, track: Track = untracked) -> Real:
+    """Extract what is hidden, each finger's first impression, and what is searched, but for rejected prints.
+
+    Parameters
+    ----------
+    sets : sequence of PrintSet
+    folder : Path
+        Where templates are kept.
+    sample : Sample
+        Whose seed makes up persons and draws probes.
+    track : callable
+    """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    first: dict[str, Template] = {}
-    others: list[tuple[str, PrintSet, File]] = []
+    fingers: dict[str, list[tuple[PrintSet, File]]] = {}
     for each in sets:
-        for _, group in groupby(each.prints, key=lambda one: one.finger):
-            head, *rest = group
-            name = name_of(each, head)
-            if name not in first and (template := _template(each, head, folder)) is not None:
-                first[name] = template
-            others += [(name, each, one) for one in rest if name in first]
-    drawn = np.random.default_rng(sample.seed).permutation(len(others))[: sample.probes].tolist()
-    found = []
-    for at in track(drawn, "extracting", len(drawn)):
-        name, each, one = others[at]
-        if (template := _template(each, one, folder)) is not None:
-            found.append(Probe(list(first).index(name), encode(template, NATIVE)))
-    return list(first.values()), found
+        for one in each.prints:
+            fingers.setdefault(name_of(each, one), []).append((each, one))
+    rng = np.random.default_rng(sample.seed)
+    mixed = [list(fingers.values())[k] for k in rng.permutation(len(fingers))]
+    first = [_template(each, one, folder) for (each, one), *_ in track(mixed, "extracting", len(mixed))]
+    hidden = [template for template in first if template is not None]
+    others = [prints[1:] for prints, template in zip(mixed, first, strict=True) if template is not None]
+    every = range(len(others))
+    alone = [((number,), k) for number in every for k in range(len(others[number]))]
+    persons = [tuple(every[at : at + FINGERS]) for at in range(0, len(others), FINGERS)]
+    whole = [(some, k) for some in persons for k in range(min(len(others[number]) for number in some))]
+    drawn = [
+        [wanted[at] for at in rng.permutation(len(wanted))[: sample.probes]] for wanted in (alone, whole)
+    ]
+    return Real(hidden, *(list(_probes(wanted, others, folder)) for wanted in drawn))
 
 
-def _plan(size: int, hidden: Sequence[Template], out: Path, sample: Sample) -> Plan:
-    folder = out / f"gallery-{size}-{_digest(hidden, sample)}"
-    return Plan(folder, size, sample.seed, sample.ridges, len(hidden))
+def _probes(
+    wanted: Sequence[tuple[tuple[int, ...], int]],
+    others: Sequence[Sequence[tuple[PrintSet, File]]],
+    folder: Path,
+) -> Iterator[Probe]:
+    """Yield the further impressions of these numbers of some fingers, as far as they are not rejected."""
+    for numbers, at in wanted:
+        found = [(number, _template(*others[number][at], folder)) for number in numbers]
+        kept = [(number, encode(template, NATIVE)) for number, template in found if template is not None]
+        if kept:
+            yield Probe(*zip(*kept, strict=True))
+
+
+def _plans(hidden: Sequence[Template], out: Path, sample: Sample) -> Iterator[Plan]:
+    """Yield the galleries, the smallest first."""
+    least = 2 * FINGERS * -(-len(hidden) // FINGERS)
+    many = [(size, 1) for size in sorted(sample.sizes)] + [(sample.persons, COPIES)] * bool(sample.persons)
+    for size, copies in many:
+        if size < least or size % FINGERS:
+            raise InvalidInput(f"a gallery of {size} fingers", remedy=f"give {least} or more, and tens")
+        folder = out / f"gallery-{size}-{_digest(hidden, sample)}"
+        yield Plan(folder, size, sample.seed, sample.ridges, len(hidden), copies)
 
 
 def _digest(hidden: Sequence[Template], sample: Sample) -> str:
@@ -205,23 +259,18 @@ def _template(each: PrintSet, one: File, folder: Path) -> Template | None:
 # ---- building
 
 
-def _entry(
-    plan: Plan,
-    hidden: Sequence[Template],
-    searched: Sequence[Probe],
-    pool: ProcessPoolExecutor,
-    track: Track,
-) -> dict[str, Any]:
+def _entry(plan: Plan, real: Real, pool: ProcessPoolExecutor, track: Track) -> dict[str, Any]:
     """Build a gallery, measure it in a fresh process, and return both."""
-    built = _build(plan, hidden, pool, track)
-    placed = [probe._replace(row=plan.row_of(probe.row)) for probe in searched]
+    built = _build(plan, real.hidden, pool, track)
+    if plan.copies > 1:
+        lay_out(plan)
     with _processes(1) as own:
-        measured = own.submit(measure, plan, placed).result()
-    return {"fingers": plan.size, **built._asdict(), **asdict(measured)}
+        measured = own.submit(measure, plan, real.probes, real.persons).result()
+    return {"fingers": plan.total, **built._asdict(), **asdict(measured)}
 
 
 def _build(plan: Plan, hidden: Sequence[Template], pool: ProcessPoolExecutor, track: Track) -> Built:
-    """Add to a gallery what it lacks, in order, sealing as a node does."""
+    """Add to a gallery what it lacks, in order, and seal it."""
     gallery = Gallery(plan.folder, plan.alive)
     missing = gallery.missing(plan.alive)
     real = {row: prepare(hidden[number]) for number, row in enumerate(plan.hidden_rows)}
@@ -230,8 +279,8 @@ def _build(plan: Plan, hidden: Sequence[Template], pool: ProcessPoolExecutor, tr
     for part in track(_ahead(pool, plan, chunks), f"{plan.size} fingers", len(chunks)):
         started = time.process_time()
         for row, prepared in zip(part.rows, part.prepared, strict=True):
-            gallery.add(row, prepared or real[row])
-        if gallery.live_rows >= SEAL_AFTER:
+            gallery.add(row, prepared or real[row], plan.place(row))
+        if gallery.live_rows >= _SEAL_AFTER:
             gallery.seal()
         adding += time.process_time() - started
         drawing, preparing = drawing + part.template_seconds, preparing + part.prepare_seconds
@@ -281,6 +330,20 @@ def _growth(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
     ]
 
 
+def _exponent(entries: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Return the powers of the gallery's size that times grow with, by least squares; none of one size."""
+    if len({entry["fingers"] for entry in entries}) < 2:
+        return {}
+    sizes = np.log([entry["fingers"] for entry in entries])
+    return {
+        f"{name}_{clock}": float(
+            np.polyfit(sizes, np.log([entry[name][f"{clock}_median"] for entry in entries]), 1)[0]
+        )
+        for name in ("search", "ten_fingers")
+        for clock in ("wall", "cpu")
+    }
+
+
 def draw(entries: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw time, recall and memory against the gallery's size."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -290,15 +353,21 @@ def draw(entries: Sequence[Mapping[str, Any]], path: Path) -> None:
     FigureCanvasAgg(figure)
     speed, found, space = figure.subplots(1, 3)
     sizes = [entry["fingers"] for entry in entries]
-    for name, label in {"wall_median": "median", "wall_p99": "99th percentile", "cpu_median": "CPU"}.items():
-        speed.plot(sizes, [1e3 * entry["search"][name] for entry in entries], marker="o", label=label)
-    speed.set(yscale="log", title="a search of one finger", ylabel="milliseconds")
+    for name, label in {
+        "search": "one finger",
+        "ten_fingers": "ten",
+        "during_additions": "one, adding",
+    }.items():
+        times = [[1e3 * entry[name][part] for entry in entries] for part in ("wall_median", "wall_p99")]
+        (line,) = speed.plot(sizes, times[0], marker="o", label=label)
+        speed.plot(sizes, times[1], marker=".", linestyle=":", color=line.get_color())
+    speed.set(yscale="log", title="a search: median, 99th percentile", ylabel="milliseconds")
     found.plot(sizes, [100 * entry["recall"] for entry in entries], marker="o", label="recall, rank 1")
     for rate in entries[0]["preselection_error"]:
         errors = [100 * (1 - entry["preselection_error"][rate]) for entry in entries]
-        found.plot(sizes, errors, marker=".", linewidth=0.8, label=f"kept in {float(rate):.0%}")
+        found.plot(sizes, errors, marker=".", linewidth=0.8, label=f"kept in {float(rate):.1%}")
     found.set(title="mates found", ylabel="%")
-    for name, label in {"heap_bytes": "heap", "file_bytes": "mapped", "disk_bytes": "disk"}.items():
+    for name, label in {"heap_bytes": "heap", "file_bytes": "mapped", "read_bytes": "read"}.items():
         space.plot(sizes, [entry["memory"][name] / 1024 for entry in entries], marker="o", label=label)
     space.set(yscale="log", title="a finger takes", ylabel="KiB")
     for axes in (speed, found, space):

@@ -5,97 +5,57 @@ known: where its own score exceeds the best that the search returned. So `recall
 exhaustive search, or a little less. For some probes all rows of a small gallery are compared as well.
 """
 
+import os
+import tempfile
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from benchmarks.scale_gallery import FINGERS, Multiplied, People, Plan, Rows, name_of
 from benchmarks.synthetic.templates import finger, impression
+from matcher import compact
 from matcher.codecs import decode
+from matcher.compact import QUICK, Held
 from matcher.compare import score
 from matcher.cylinders import prepare
 from matcher.gallery import Gallery
-from matcher.search import LocalSearcher, Owner, ProbePrint, SearchResult
+from matcher.search import LocalSearcher, ProbePrint, SearchResult
+from matcher.segment import SealedSegment
 from matcher.template import Finger
 
-PENETRATIONS = (0.01, 0.02, 0.05, 0.1)
-"""Shares of the gallery that a shortlist may hold."""
+PENETRATIONS = (0.005, 0.01, 0.02, 0.05, 0.1)
+"""Shares of the gallery that remain after the quick look."""
 
 ADDED_PER_SECOND = 50
+BLOCK = 10
+"""Probes that are searched without additions and with them in turn, so that what else the machine does,
+now more, now less, bears on both alike."""
+
 EXHAUSTIVE = 1
 """Probes that are compared with all rows of a gallery of no more than `SMALL`."""
 
 SMALL = 10_000
-PERSONS = 3
-"""Searches with all ten fingers of a synthetic person."""
+PERSONS = 10
+"""Searches with all ten fingers of a synthetic person, at most; no more than there are probes."""
+
+_RUN = 50_000  # prints that a thread looks at in one go
 
 
 class Probe(NamedTuple):
-    """A further impression of a hidden finger: the row of the first, and its template, encoded."""
+    """Further impressions of hidden fingers of one person: the fingers' numbers, and templates, encoded."""
 
-    row: int
-    template: bytes
-
-
-class Plan(NamedTuple):
-    """Which row of a gallery is what: a hidden print at equal distances, else the finger of its number.
-
-    Ten rows that follow each other, but for the hidden ones, are one person's.
-    """
-
-    folder: Path
-    size: int
-    seed: int
-    ridges: bool
-    hidden: int
-
-    @property
-    def alive(self) -> NDArray[np.int64]:
-        """All rows."""
-        return np.arange(self.size, dtype=np.int64)
-
-    @property
-    def hidden_rows(self) -> range:
-        """The rows of the hidden prints, in their order."""
-        return range(0, self.hidden * (self.size // self.hidden), self.size // self.hidden)
-
-    def row_of(self, number: int) -> int:
-        """Return the row of a hidden print."""
-        return self.hidden_rows[number]
-
-    def owner(self, row: int) -> Owner:
-        """Return whose a row is."""
-        if row in self.hidden_rows:
-            return Owner(f"hidden-{row}", f"hidden-{row}", Finger.UNKNOWN)
-        return Owner(f"person-{row // 10}", f"person-{row // 10}", Finger(row % 10 + 1))
+    fingers: tuple[int, ...]
+    templates: tuple[bytes, ...]
 
 
-class People:
-    """The directory of a plan."""
-
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
-
-    def owners(self, rows: Collection[int]) -> Mapping[int, Owner]:
-        """Return the owner of each row."""
-        return {row: self._plan.owner(row) for row in rows}
-
-    def rows_of(self, encounters: Collection[str]) -> Collection[int]:
-        """Return the rows of all prints of these encounters."""
-        found: list[int] = []
-        for encounter in encounters:
-            kind, number = encounter.split("-")
-            rows = range(10 * int(number), 10 * int(number) + 10) if kind == "person" else [int(number)]
-            found += [
-                row for row in rows if row < self._plan.size and self._plan.owner(row).encounter == encounter
-            ]
-        return found
+# ---- measuring
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +72,16 @@ class Times:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes a finger: of the heap after opening and searching, of mapped files in memory, of the disk."""
+    """Bytes a finger: of the heap after opening and searching, of mapped files in memory, of the disk.
+
+    `file_bytes` counts whatever the searches touched; of that `read_bytes` is what every search reads of
+    every finger, and what should stay in memory.
+    """
 
     heap_bytes: float
     file_bytes: float
     disk_bytes: float
+    read_bytes: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,33 +90,47 @@ class Measured:
 
     Attributes
     ----------
-    open_seconds : float
-        Until the first search can begin; the file may lie in the system's cache.
+    searched : int
+        Prints that a search reaches.
+    open_seconds, first_seconds : float
+        Until the first search can begin, with the files in the system's cache or not, as they were; and until
+        its answer from there.
     memory : Memory
     search, ten_fingers, during_additions : Times
-        With one real print; with ten synthetic ones; with one, while `ADDED_PER_SECOND` prints are added.
+        With one real print; with ten, real ones and synthetic ones; with one, while prints are added.
+    added_per_second : float
+        How many were, on average; `ADDED_PER_SECOND` were asked for.
     recall : float
         Share of mates first, of those that the exhaustive search has first; see the module.
-    rank1 : float
-        Share of mates first.
-    persons_found : float
-        Share of synthetic persons first, by ten fingers.
+    rank1, persons_rank1, synthetic_rank1 : float
+        Share of mates first; of persons by their real fingers; of synthetic persons by ten fingers.
     preselection_error : dict of str to float
-        Share of mates that a shortlist of that share of the gallery lacks.
+        Share of mates that do not remain after the quick look where that share of the gallery remains.
     exhaustive_agrees : float or None
         Share of the probes compared with all rows whose first candidate is the search's; None where none was.
     """
 
+    searched: int
     open_seconds: float
+    first_seconds: float
     memory: Memory
     search: Times
     ten_fingers: Times
     during_additions: Times
+    added_per_second: float
     recall: float
     rank1: float
-    persons_found: float
+    persons_rank1: float
+    synthetic_rank1: float
     preselection_error: dict[str, float]
     exhaustive_agrees: float | None
+
+
+class _Asked(NamedTuple):
+    """A probe made ready, and the rows of its mates."""
+
+    prints: list[ProbePrint]
+    rows: list[int]
 
 
 class _Answer(NamedTuple):
@@ -166,61 +145,139 @@ class _Resident(NamedTuple):
     heap: int
     file: int
 
+    def less(self, before: "_Resident") -> "_Resident":
+        """Return how many came since."""
+        return _Resident(self.heap - before.heap, self.file - before.file)
 
-def measure(plan: Plan, probes: Sequence[Probe]) -> Measured:
+
+def measure(plan: Plan, probes: Sequence[Probe], persons: Sequence[Probe]) -> Measured:
     """Open a gallery and measure it.
 
     Parameters
     ----------
     plan : Plan
-        Its folder holds the gallery.
+        Its folder holds the gallery, and its copies.
     probes : sequence of Probe
-        Their rows are the gallery's.
+        Of one finger each.
+    persons : sequence of Probe
+        Of all the fingers of a person.
     """
-    ready = [ProbePrint(Finger.UNKNOWN, prepare(decode(probe.template)[0])) for probe in probes]
-    score(
-        ready[0].prepared, ready[1].prepared
-    )  # compiled kernels and the calibration are no part of a gallery
+    singles, real = [_asked(plan, probe) for probe in probes], [_asked(plan, probe) for probe in persons]
+    made = list(_synthetic(plan, min(PERSONS, len(probes))))
+    _compile(plan, singles[:2])
     before, started = _resident(), time.perf_counter()
     gallery = Gallery(plan.folder, plan.alive)
-    opened = time.perf_counter() - started
-    searcher = LocalSearcher(gallery, People(plan))
-    answers = [_search(searcher, [one]) for one in ready]
+    multiplied = Multiplied(gallery, plan)
+    opened, searched = time.perf_counter() - started, len(multiplied)
+    searcher = LocalSearcher(multiplied, People(plan))
+    firsts = [_search(searcher, asked) for asked in singles]
+    tens = [_search(searcher, asked) for asked in (*real, *made)]
     after = _resident()
-    rows = [probe.row for probe in probes]
-    persons = list(_persons(plan))
-    tens = [_search(searcher, prints) for _, prints in persons]
-    with _adding(gallery, plan):
-        disturbed = [_search(searcher, [one]) for one in ready]
+    additions = _Additions(gallery, plan)
+    alone, disturbed = _in_turn(searcher, additions, singles)
     searcher.close()
-    firsts = [_first(answer.result) for answer in answers]
-    found = [first == f"hidden-{row}" for first, row in zip(firsts, rows, strict=True)]
-    named = [_first(ten.result) == name for (name, _), ten in zip(persons, tens, strict=True)]
-    disk = sum(path.stat().st_size for path in plan.folder.rglob("*") if path.is_file())
+    segments = [SealedSegment(path) for path in sorted(plan.folder.glob("segment-*.pps"))]
     return Measured(
+        searched,
         opened,
-        Memory(
-            (after.heap - before.heap) / plan.size, (after.file - before.file) / plan.size, disk / plan.size
-        ),
-        _times(answers),
+        firsts[0].wall,
+        _memory(plan, segments, after.less(before)),
+        _times(alone),
         _times(tens),
         _times(disturbed),
-        _recall(gallery, ready, rows, answers),
-        float(np.mean(found)),
-        float(np.mean(named)),
-        _preselection(gallery, ready, rows),
-        _exhaustive(gallery, plan, ready, firsts),
+        additions.count / additions.seconds,
+        _recall(gallery, singles, alone),
+        _rank1(singles, alone),
+        _rank1(real, tens[: len(real)]),
+        _rank1(made, tens[len(real) :]),
+        _preselection(segments, singles),
+        _exhaustive(gallery, plan, singles, alone),
     )
 
 
-def _search(searcher: LocalSearcher, probe: Sequence[ProbePrint]) -> _Answer:
+def _asked(plan: Plan, probe: Probe) -> _Asked:
+    """Make a probe ready. A finger alone is of unknown position, so that it meets all rows."""
+    rows = [plan.row_of(number) for number in probe.fingers]
+    fingers = [plan.place(row).finger for row in rows] if len(rows) > 1 else [Finger.UNKNOWN]
+    prepared = [prepare(decode(template)[0]) for template in probe.templates]
+    return _Asked([ProbePrint(*each) for each in zip(fingers, prepared, strict=True)], rows)
+
+
+def _synthetic(plan: Plan, count: int) -> Iterator[_Asked]:
+    """Yield second impressions of all fingers of some synthetic persons."""
+    numbers = np.setdiff1d(np.arange(plan.persons), plan.real)
+    for number in numbers[np.linspace(0, len(numbers) - 1, count).astype(int)].tolist():
+        rows = list(range(FINGERS * number, FINGERS * (number + 1)))
+        templates = [impression(finger(plan.seed, row), 1, ridges=plan.ridges) for row in rows]
+        yield _Asked([ProbePrint(template.finger, prepare(template)) for template in templates], rows)
+
+
+def _compile(plan: Plan, asked: Sequence[_Asked]) -> None:
+    """Search a tiny gallery: compiled kernels, words and the calibration are no part of a gallery's cost."""
+    with tempfile.TemporaryDirectory() as folder:
+        gallery = Gallery(Path(folder), np.arange(len(asked)))
+        for row, one in enumerate(asked):
+            gallery.add(row, one.prints[0].prepared)
+        gallery.seal()
+        searcher = LocalSearcher(gallery, People(plan))
+        _search(searcher, asked[0])
+        searcher.close()
+
+
+def _search(searcher: LocalSearcher, asked: _Asked) -> _Answer:
     cpu, wall = time.process_time(), time.perf_counter()
-    result = searcher.search(probe, limit=10)
+    result = searcher.search(asked.prints, limit=10)
     return _Answer(result, time.perf_counter() - wall, time.process_time() - cpu)
 
 
-def _first(result: SearchResult) -> str:
-    return result.candidates[0].subject if result.candidates else ""
+def _in_turn(
+    searcher: LocalSearcher, additions: "_Additions", singles: Sequence[_Asked]
+) -> tuple[list[_Answer], list[_Answer]]:
+    """Search for each probe without additions and with them, block by block."""
+    alone: list[_Answer] = []
+    disturbed: list[_Answer] = []
+    for begin in range(0, len(singles), BLOCK):
+        block = singles[begin : begin + BLOCK]
+        alone += [_search(searcher, asked) for asked in block]
+        with additions.under_way():
+            disturbed += [_search(searcher, asked) for asked in block]
+    return alone, disturbed
+
+
+class _Additions:
+    """Adds prints beyond a plan's rows at a steady rate, never sealed; counts them, and the seconds."""
+
+    def __init__(self, gallery: Gallery, plan: Plan) -> None:
+        self.count, self.seconds = 0, 0.0
+        self._gallery, self._plan = gallery, plan
+        self._templates = [
+            impression(finger(plan.seed, plan.total + k), ridges=plan.ridges) for k in range(100)
+        ]
+
+    @contextmanager
+    def under_way(self) -> Iterator[None]:
+        """Add until the block ends."""
+        end, started = threading.Event(), time.perf_counter()
+        thread = threading.Thread(target=self._add, args=(end,))
+        thread.start()
+        try:
+            yield
+        finally:
+            end.set()
+            thread.join()
+            self.seconds += time.perf_counter() - started
+
+    def _add(self, end: threading.Event) -> None:
+        due = time.monotonic()
+        while not end.wait(max(0.0, due - time.monotonic())):
+            row = self._plan.total + self.count
+            template = self._templates[self.count % len(self._templates)]
+            self._gallery.add(row, prepare(template), self._plan.place(row))
+            self.count, due = self.count + 1, due + 1 / ADDED_PER_SECOND
+
+
+def _first(answer: _Answer) -> str:
+    return answer.result.candidates[0].subject if answer.result.candidates else ""
 
 
 def _times(answers: Sequence[_Answer]) -> Times:
@@ -230,77 +287,68 @@ def _times(answers: Sequence[_Answer]) -> Times:
     return Times(len(answers), median, p95, p99, cpu, compared)
 
 
-def _recall(
-    gallery: Gallery, probes: Sequence[ProbePrint], rows: Sequence[int], answers: Sequence[_Answer]
-) -> float:
+def _rank1(asked: Sequence[_Asked], answers: Sequence[_Answer]) -> float:
+    """Return the share of probes whose person came first."""
+    pairs = zip(asked, answers, strict=True)
+    return float(np.mean([_first(answer) == name_of(one.rows[0]) for one, answer in pairs]))
+
+
+def _recall(gallery: Gallery, asked: Sequence[_Asked], answers: Sequence[_Answer]) -> float:
     """Return the share of mates that came first, of those that would have in an exhaustive search."""
     hits = lost = 0
-    for probe, row, (result, _, _) in zip(probes, rows, answers, strict=True):
-        best = result.candidates[0].score if result.candidates else -np.inf
-        mate = gallery.prepared(row)
-        if _first(result) == f"hidden-{row}":
+    for one, answer in zip(asked, answers, strict=True):
+        candidates, mate = answer.result.candidates, gallery.prepared(one.rows[0])
+        if _first(answer) == name_of(one.rows[0]):
             hits += 1
-        elif mate is not None and score(probe.prepared, mate) > best:
-            lost += 1
+        elif mate is not None:
+            own = score(one.prints[0].prepared, mate)
+            lost += own > (candidates[0].score if candidates else -np.inf)
     return hits / max(hits + lost, 1)
 
 
-def _preselection(gallery: Gallery, probes: Sequence[ProbePrint], rows: Sequence[int]) -> dict[str, float]:
-    """Return the share of mates that shortlists lack, by the share of the gallery that they hold."""
-    limit = int(max(PENETRATIONS) * len(gallery))
-    places = []
-    for probe, row in zip(probes, rows, strict=True):
-        at = np.flatnonzero(gallery.shortlist(probe.prepared, limit=limit).rows == row)
-        places.append(int(at[0]) if len(at) else len(gallery))
-    return {
-        f"{share:g}": float(np.mean([place >= int(share * len(gallery)) for place in places]))
-        for share in PENETRATIONS
-    }
+def _preselection(segments: Sequence[SealedSegment], asked: Sequence[_Asked]) -> dict[str, float]:
+    """Return the share of mates that the quick look drops, by the share of the gallery that it keeps."""
+    rows, held = np.concatenate([one.rows for one in segments]), [one.held for one in segments]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        places = [_place(one, held, rows, pool) for one in asked]
+    return {f"{share:g}": float(np.mean([place >= share for place in places])) for share in PENETRATIONS}
+
+
+def _place(asked: _Asked, held: Sequence[Held], rows: Rows, pool: ThreadPoolExecutor) -> float:
+    """Return the share of a gallery that is at least as like a probe as its mate is, by the quick look.
+
+    Copies of a gallery have the share that it has.
+    """
+    sought = compact.seek(asked.prints[0].prepared, QUICK)
+    runs = [
+        (one, np.arange(begin, min(begin + _RUN, len(one.starts) - 1)))
+        for one in held
+        for begin in range(0, len(one.starts) - 1, _RUN)
+    ]
+    scores = np.concatenate(list(pool.map(lambda run: compact.score(sought, *run), runs)))
+    mate = scores[rows == asked.rows[0]][0]
+    return float((scores >= mate).sum() - 1) / len(scores) if mate > 0 else 1.0
 
 
 def _exhaustive(
-    gallery: Gallery, plan: Plan, probes: Sequence[ProbePrint], firsts: Sequence[str]
+    gallery: Gallery, plan: Plan, asked: Sequence[_Asked], answers: Sequence[_Answer]
 ) -> float | None:
-    if plan.size > SMALL:
+    if plan.total > SMALL:
         return None
     every = [(row, one) for row in plan.alive.tolist() if (one := gallery.prepared(row)) is not None]
     agree = []
-    for probe, first in zip(probes[:EXHAUSTIVE], firsts[:EXHAUSTIVE], strict=True):
-        best, _ = max(every, key=lambda item: score(probe.prepared, item[1]))
-        agree.append(plan.owner(best).subject == first)
+    for probe, answer in zip(asked[:EXHAUSTIVE], answers[:EXHAUSTIVE], strict=True):
+        scores = [(score(probe.prints[0].prepared, one), row) for row, one in every]
+        agree.append(name_of(max(scores)[1]) == _first(answer))
     return float(np.mean(agree))
 
 
-def _persons(plan: Plan) -> Iterator[tuple[str, list[ProbePrint]]]:
-    """Yield second impressions of all fingers of some synthetic persons, and their names."""
-    people = People(plan)
-    for number in np.linspace(1, plan.size // 10 - 1, PERSONS).astype(int).tolist():
-        name = f"person-{number}"
-        templates = [
-            impression(finger(plan.seed, row), 1, ridges=plan.ridges) for row in people.rows_of([name])
-        ]
-        yield name, [ProbePrint(template.finger, prepare(template)) for template in templates]
-
-
-@contextmanager
-def _adding(gallery: Gallery, plan: Plan) -> Iterator[None]:
-    """Add templates at a steady rate until the block ends; they are beyond the plan, and never sealed."""
-    end = threading.Event()
-
-    def add() -> None:
-        row, due = plan.size, time.monotonic()
-        templates = [impression(finger(plan.seed, plan.size + k), ridges=plan.ridges) for k in range(100)]
-        while not end.wait(max(0.0, due - time.monotonic())):
-            gallery.add(row, prepare(templates[row % 100]))
-            row, due = row + 1, due + 1 / ADDED_PER_SECOND
-
-    thread = threading.Thread(target=add)
-    thread.start()
-    try:
-        yield
-    finally:
-        end.set()
-        thread.join()
+def _memory(plan: Plan, segments: Sequence[SealedSegment], resident: _Resident) -> Memory:
+    files = [*plan.folder.glob("*"), *(plan.folder.glob("copies/*") if plan.copies > 1 else ())]
+    disk = sum(path.stat().st_size for path in files if path.is_file())
+    columns = [(*one.held, one.rows, one.fingers, one.encounters) for one in segments]
+    read = plan.copies * sum(array.nbytes for arrays in columns for array in arrays)
+    return Memory(*(size / plan.total for size in (*resident, disk, read)))
 
 
 def _resident() -> _Resident:

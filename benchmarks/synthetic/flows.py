@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
+from benchmarks.kernels import spreading, wind
 from benchmarks.synthetic.pattern import FlowModel, Pattern
 
 Floats = NDArray[np.float64]
@@ -54,16 +55,12 @@ def draw(pattern: Pattern, rng: np.random.Generator) -> Flow:
     turned = _noise(rng, *WANDER) + _noise(rng, *WAVER)
     if pattern is Pattern.ARCH:
         return _turns(turned + _arch(rng))
-    flow = np.ones_like(_UP)
     cores, deltas = _singularities(pattern, rng)
-    for place, crown in zip(cores, _crowns(pattern, rng), strict=False):
-        unit = _towards(place)
-        flow *= unit
-        turned += _correction(unit, crown + _knots(rng))
-    for place in deltas:
-        unit = _towards(place)
-        flow *= unit.conj()
-        turned -= _correction(unit, _knots(rng))
+    crowns = _crowns(pattern, rng)
+    signs = np.array([1.0] * len(cores) + [-1.0] * len(deltas))
+    terms = _knots(rng, len(signs))
+    terms[: len(cores)] += crowns[: len(cores)]
+    flow = wind(_UP, np.array(cores + deltas), signs, terms, turned)
     flow *= _turns(turned)
     return flow
 
@@ -74,13 +71,6 @@ def _turns(twice: Floats) -> Flow:
     np.cos(angle, out=turns.real)
     np.sin(angle, out=turns.imag)
     return turns
-
-
-def _towards(place: complex) -> Flow:
-    """Return the unit vectors from a place to all others, x + i y with y up."""
-    away = _UP - np.complex64(place)
-    away /= np.sqrt(away.real * away.real + away.imag * away.imag + np.float32(1e-3))
-    return away
 
 
 def _noise(rng: np.random.Generator, deviation: float, scale: float) -> Floats:
@@ -120,16 +110,10 @@ def _crowns(pattern: Pattern, rng: np.random.Generator) -> list[NDArray[np.compl
     return [first * _ROUND, second * _HALF_TURN * _ROUND]
 
 
-def _knots(rng: np.random.Generator) -> NDArray[np.complex128]:
-    """Return chance in a correction: what independent deviations of eight knots come to."""
-    real, imaginary = rng.standard_normal((2, 4)) * _FLOW.knots / 2
-    return np.asarray(real + 1j * imaginary)
-
-
-def _correction(unit: Flow, terms: NDArray[np.complex128]) -> Floats:
-    """Return Re sum_h terms[h] unit^h."""
-    c = terms.astype(np.complex64)
-    return np.asarray((c[0] + unit * (c[1] + unit * (c[2] + unit * c[3]))).real, np.float64)
+def _knots(rng: np.random.Generator, count: int) -> NDArray[np.complex128]:
+    """Return chance in so many corrections: what independent deviations of eight knots come to."""
+    deviations = rng.standard_normal((count, 2, 4)) * (_FLOW.knots / 2)
+    return np.asarray(deviations[:, 0] + 1j * deviations[:, 1])
 
 
 def _arch(rng: np.random.Generator) -> Floats:
@@ -159,20 +143,4 @@ def divergence(flow: Flow, step: int) -> NDArray[np.float32]:
     """
     pairs = flow.view(np.float32).reshape(*flow.shape, 2)
     smooth = cv2.GaussianBlur(pairs, (5, 5), SMOOTH).view(np.complex64)[..., 0]
-    smooth /= np.sqrt(smooth.real**2 + smooth.imag**2) + np.float32(1e-6)
-    angle = np.arctan2(smooth.imag, smooth.real) / 2
-    across, down = np.zeros(flow.shape, np.float32), np.zeros(flow.shape, np.float32)
-    across[:, 1:-1] = (smooth[:, :-2].conj() * smooth[:, 2:]).imag
-    down[1:-1] = (smooth[:-2].conj() * smooth[2:]).imag
-    return np.asarray((np.sin(angle) * across + np.cos(angle) * down) / np.float32(-4 * step))
-
-
-def along(flow: Flow, xy: Floats) -> Floats:
-    """Return the direction of a flow at points (n, 2), pixels from the pattern's centre, y down."""
-    column = np.clip((xy[:, 0] - LEFT) / STEP, 0, COLUMNS - 1.001)
-    row = np.clip((xy[:, 1] - TOP) / STEP, 0, ROWS - 1.001)
-    i, j = row.astype(np.int64), column.astype(np.int64)
-    v, u = row - i, column - j
-    upper = (1 - u) * flow[i, j] + u * flow[i, j + 1]
-    lower = (1 - u) * flow[i + 1, j] + u * flow[i + 1, j + 1]
-    return np.asarray(np.angle((1 - v) * upper + v * lower) / 2)
+    return spreading(smooth, step)

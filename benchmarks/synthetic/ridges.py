@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.kernels import lay, read_waves, settle, ways
 from matcher.ridges import (
     CELL_BYTES,
     DIRECTIONS,
@@ -52,12 +53,12 @@ class Waves(NamedTuple):
     ----------
     k : ndarray of complex64, shape (r, c)
         Radians a pixel, across the ridges.
-    phase : ndarray of complex64, shape (r, c)
-        exp(i phase).
+    told : ndarray of float32, shape (3, r, c)
+        The angle of k and the phase, radians, and the code of the period.
     """
 
     k: Complex
-    phase: Complex
+    told: NDArray[np.float32]
 
 
 def grow(flow: Complex, period: float, step: int, rng: np.random.Generator) -> Waves:
@@ -79,62 +80,34 @@ def grow(flow: Complex, period: float, step: int, rng: np.random.Generator) -> W
     deviation, scale = model.period_wander
     coarse = rng.standard_normal([int(side / scale) + 3 for side in flow.shape])
     change = deviation * _RATIO * cv2.resize(coarse, flow.shape[::-1], interpolation=cv2.INTER_CUBIC)
-    across = 1j * np.sqrt(flow)
-    k = (across * (2 * np.pi / period * np.exp(-change))).astype(np.complex64)
-    across_columns = _Ways(k[:, :-1], k[:, 1:], step)
-    down_rows = _Ways(k[:-1], k[1:], -1j * step)
-    phase = _laid(across_columns, down_rows, flow.shape)
-    for _ in range(model.settling):
-        phase = _settled(phase, across_columns, down_rows)
-    return Waves(k, phase)
+    told, k = np.empty((3, *flow.shape), np.float32), np.empty(flow.shape, np.complex64)
+    angle, length = told[0], (2 * np.pi / period * np.exp(-change)).astype(np.float32)
+    np.arctan2(flow.imag, flow.real, out=angle)
+    angle += np.float32(np.pi)
+    angle /= 2  # of the ridges, and a right angle
+    np.multiply(length, np.cos(angle), out=k.real)
+    np.multiply(length, np.sin(angle), out=k.imag)
+    columns = flow.shape[1]
+    to_right, down = _ways(k, step, 1), _ways(k, -1j * step, columns)
+    to_right[:, columns - 1 :: columns] = 0
+    x, y = lay(to_right, down, columns)
+    settle(x, y, to_right, down, columns, model.settling)
+    np.arctan2(y, x, out=told[1].reshape(-1))
+    code = np.rint((np.log(period / PERIODS[0]) + change) / _RATIO)
+    np.minimum(np.maximum(code, 0), len(PERIODS) - 1, out=told[2], casting="same_kind")
+    return Waves(k, told)
 
 
-class _Ways:
-    """From places to their neighbours: whether both tell the wave from one side, and how far it turns."""
-
-    def __init__(self, k: Complex, other: Complex, way: complex) -> None:
-        self.alike = (k * other.conj()).real >= 0
-        mean = (other + np.where(self.alike, k, -k)) / 2
-        angle = (mean.conj() * np.complex64(way)).real
-        self.turn = np.empty(k.shape, np.complex64)
-        np.cos(angle, out=self.turn.real)
-        np.sin(angle, out=self.turn.imag)
-
-    def on(self, phase: Complex) -> Complex:
-        """Return the phases of places as their neighbours see them there."""
-        return np.asarray(np.where(self.alike, phase, phase.conj()) * self.turn)
-
-    def back(self, phase: Complex) -> Complex:
-        """Return the phases of the neighbours as the places see them."""
-        back = phase * self.turn.conj()
-        return np.asarray(np.where(self.alike, back, back.conj()))
-
-
-def _laid(across: _Ways, down: _Ways, shape: tuple[int, ...]) -> Complex:
-    """Return phases that agree along the middle row, and along each column from there."""
-    phase = np.ones(shape, np.complex64)
-    middle = shape[0] // 2
-    for column in range(shape[1] - 1):
-        here = phase[middle, column]
-        onward = here if across.alike[middle, column] else here.conjugate()
-        phase[middle, column + 1] = onward * across.turn[middle, column]
-    for row in range(middle, shape[0] - 1):
-        phase[row + 1] = np.where(down.alike[row], phase[row], phase[row].conj()) * down.turn[row]
-    for row in range(middle, 0, -1):
-        back = phase[row] * down.turn[row - 1].conj()
-        phase[row - 1] = np.where(down.alike[row - 1], back, back.conj())
-    return phase
-
-
-def _settled(phase: Complex, across: _Ways, down: _Ways) -> Complex:
-    """Return the phases that the four neighbours of each place agree on, together with its own."""
-    total = phase.copy()
-    total[:, 1:] += across.on(phase[:, :-1])
-    total[:, :-1] += across.back(phase[:, 1:])
-    total[1:] += down.on(phase[:-1])
-    total[:-1] += down.back(phase[1:])
-    total /= np.sqrt(total.real**2 + total.imag**2) + np.float32(1e-6)
-    return total
+def _ways(k: Complex, way: complex, beyond: int) -> NDArray[np.float32]:
+    """Return the ways of `kernels.lay` from each place to the one `beyond` places on, row after row."""
+    sign, angle = ways(k.ravel(), complex(way), beyond)
+    found = np.zeros((4, k.size), np.float32)
+    cos, sin, sign_cos, sign_sin = found[:, : len(sign)]
+    np.cos(angle, out=cos)
+    np.sin(angle, out=sin)
+    np.multiply(sign, cos, out=sign_cos)
+    np.multiply(sign, sin, out=sign_sin)
+    return found
 
 
 class View(NamedTuple):
@@ -176,55 +149,25 @@ def describe(waves: Waves, view: View, step: int, power: float, rng: np.random.G
     """
     model, cell = WaveModel(), 2 * PLACES
     columns, rows = np.ceil(2 * view.half / cell).astype(int)
-    x, y = np.meshgrid(cell * (np.arange(columns) + 0.5), cell * (np.arange(rows) + 0.5))
-    x, y = x - view.half[0], y - view.half[1]
-    reach = np.abs(x / view.half[0]) ** power + np.abs(y / view.half[1]) ** power
+    x, y = cell * (np.arange(columns) + 0.5) - view.half[0], cell * (np.arange(rows) + 0.5) - view.half[1]
+    reach = np.abs(x / view.half[0]) ** power + (np.abs(y / view.half[1]) ** power)[:, None]
     room = (MOST_BYTES - packed_length(0, reach.size)) // CELL_BYTES
-    inside = reach < min(1.0, float(np.sort(np.append(reach, [1.0] * (room + 1)), axis=None)[room]))
-    on_finger, turned = _on_finger(x, y, view), np.exp(1j * view.turn)
-    place = _place(on_finger, waves.k.shape, step)
-    k = (
-        waves.k[place]
-        * turned
-        * np.exp(1j * np.pi / DIRECTIONS * model.astray * rng.standard_normal(x.shape))
+    within = 1.0 if reach.size <= room else min(1.0, float(np.partition(reach, room, axis=None)[room]))
+    inside = reach < within
+    strong = rng.random(reach.shape) < np.where(reach < 0.75, *model.strong)
+    weight = np.where(strong, WEIGHTS - 1, rng.integers(1, WEIGHTS - 1, reach.shape)) * inside
+    direction, period, phase = read_waves(
+        *waves,
+        (*view.half.tolist(), *view.middle.tolist(), float(view.turn)),
+        (step, PLACES, DIRECTIONS, PHASES),
+        model.astray * rng.standard_normal(reach.shape),
+        model.rough * _rough(rng, (2 * rows, 2 * columns)),
     )
-    direction = np.rint(np.angle(k) * (DIRECTIONS / np.pi)).astype(np.int64)
-    period = np.rint(np.log(2 * np.pi / np.abs(k) / PERIODS[0]) / _RATIO)
-    strong = rng.random(x.shape) < np.where(reach < 0.75, *model.strong)
-    weight = np.where(strong, WEIGHTS - 1, rng.integers(1, WEIGHTS - 1, x.shape)) * inside
-    phase = _phases(waves, view, (rows, columns), step) + model.rough * rng.standard_normal(
-        (2 * rows, 2 * columns)
-    )
-    backward = np.repeat(np.repeat((direction < 0) | (direction >= DIRECTIONS), 2, 0), 2, 1)
-    codes = np.rint(np.where(backward, -phase, phase)).astype(np.int64) % PHASES
-    period = np.minimum(np.maximum(period, 0), len(PERIODS) - 1).astype(np.int64)
     first = view.corner + PLACES // 2
-    return pack(
-        RidgeGrid(PLACES, int(first[0]), int(first[1]), direction % DIRECTIONS, period, weight, codes)
-    )
+    return pack(RidgeGrid(PLACES, int(first[0]), int(first[1]), direction, period, weight, phase))
 
 
-def _on_finger(x: Floats, y: Floats, view: View) -> NDArray[np.complex128]:
-    """Return where points about the foreground's centre lie on the finger, x + i y with y up."""
-    return np.asarray((x - 1j * y) * np.exp(-1j * view.turn) + complex(view.middle[0], -view.middle[1]))
-
-
-def _place(
-    points: NDArray[np.complex128], shape: tuple[int, ...], step: int
-) -> tuple[NDArray[np.int64], ...]:
-    """Return row and column of the nearest place."""
-    row = np.rint(-points.imag / step).astype(np.int64)
-    column = np.rint(points.real / step).astype(np.int64)
-    return np.clip(row, 0, shape[0] - 1), np.clip(column, 0, shape[1] - 1)
-
-
-def _phases(waves: Waves, view: View, shape: tuple[int, int], step: int) -> Floats:
-    """Return the phase of every place of a description of so many cells, in codes."""
-    x, y = np.meshgrid(*(PLACES * (np.arange(2 * side) + 0.5) for side in shape[::-1]))
-    points = _on_finger(x - view.half[0], y - view.half[1], view)
-    # The four places of a cell share the wave of the cell's centre.
-    centres = (points[::2, ::2] + points[1::2, 1::2]) / 2
-    row, column = _place(np.repeat(np.repeat(centres, 2, 0), 2, 1), waves.k.shape, step)
-    away = points - step * (column - 1j * row)
-    phase = np.angle(waves.phase[row, column]) + (waves.k[row, column].conj() * away).real
-    return np.asarray(phase * (PHASES / (2 * np.pi)), np.float64)
+def _rough(rng: np.random.Generator, shape: tuple[int, int]) -> Floats:
+    """Return normal chance in steps of a quarter: 64 coins are quicker than a normal deviate, and near it."""
+    coins = rng.bit_generator.random_raw(shape[0] * shape[1])
+    return np.asarray((np.bitwise_count(coins).reshape(shape) - 32.0) / 4)

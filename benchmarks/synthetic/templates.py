@@ -26,10 +26,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import KDTree
 from scipy.special import gamma, ndtr
 
-from benchmarks.synthetic.flows import COLUMNS, LEFT, ROWS, STEP, TOP, Flow, X, Y, along, divergence, draw
+from benchmarks.kernels import direct, press, throw
+from benchmarks.synthetic.flows import COLUMNS, LEFT, STEP, TOP, Flow, X, Y, divergence, draw
 from benchmarks.synthetic.pattern import FREQUENCIES, Pattern
 from benchmarks.synthetic.ridges import View, describe, grow
 from matcher.template import Finger, Template
@@ -159,7 +159,7 @@ def fingers(
     first, count : int
         Numbers of fingers, from 0.
     ridges : bool
-        With a ridge description, which takes two and a half times as long.
+        With a ridge description, which takes twice as long.
     model : Fitted, optional
 
     Yields
@@ -190,16 +190,18 @@ def finger(seed: int, number: int, *, model: Fitted | None = None) -> TemplateFi
     flow = draw(pattern, rng)
     density = model.gain * _quantile(model.density, model.spread * rng.standard_normal())
     asked = divergence(flow, STEP) * np.float32(1e4 / period)
-    points = _scatter(
-        _INSIDE * density * np.interp(np.abs(asked), model.divergence, model.intensity), rng, model
-    )
-    chance, (astray, worth) = rng.random((4, len(points.xy))), rng.standard_normal((2, len(points.xy)))
+    steep = np.abs(asked)
+    at = _thrown(_INSIDE * density * np.interp(steep, model.divergence, model.intensity), rng, model)
+    chance, (astray, worth) = rng.random((4, at.shape[1])), rng.standard_normal((2, at.shape[1]))
+    excess = np.sign(asked) * np.interp(steep, model.divergence, model.sense)
+    angle = direct(at, flow, excess, chance, model.opposed[0] / STEP, model.opposed[1])
     doubtful = chance[3] < model.doubtful
     worth += doubtful * model.doubtful_worth
-    angle = _directed(points, flow, asked, chance, model) + _jitter(astray, worth, model)
+    angle += _jitter(astray, worth, model)
+    xy = at.T * STEP + (LEFT, TOP)
     kind = 2 - (chance[2] < model.kinds[0]).astype(np.uint8)
     shows = np.where(doubtful, *model.shows[::-1])
-    return TemplateFinger(seed, number, pattern, flow, period, points.xy, angle, kind, worth, shows)
+    return TemplateFinger(seed, number, pattern, flow, period, xy, angle, kind, worth, shows)
 
 
 def impression(
@@ -251,60 +253,19 @@ def impression(
 # ---- the finger
 
 
-class _Scattered(NamedTuple):
-    """Points, and which of them lie closer together than `Fitted.opposed` (pairs of indices)."""
+def _thrown(density: NDArray[np.floating], rng: np.random.Generator, model: Fitted) -> Floats:
+    """Throw points of a density (in 10,000 square pixels, by place) that keep their distance.
 
-    xy: Floats
-    close: NDArray[np.int64]
-
-
-def _scatter(density: NDArray[np.floating], rng: np.random.Generator, model: Fitted) -> _Scattered:
-    """Throw points of a density (in 10,000 square pixels, by place) that keep their distance."""
+    Returns their columns and rows (2, n), in places.
+    """
     mass = np.cumsum(density) * (STEP * STEP / 1e4)
-    count = int(rng.poisson(mass[-1]))
-    row, column = np.divmod(np.searchsorted(mass, rng.random(count) * mass[-1]), COLUMNS)
-    chance = rng.random((3, count))
-    xy = np.column_stack(((column + chance[0] - 0.5) * STEP + LEFT, (row + chance[1] - 0.5) * STEP + TOP))
-    close = KDTree(xy, balanced_tree=False, compact_nodes=False).query_pairs(
-        max(model.near[1], model.opposed[0]), output_type="ndarray"
-    )
-    apart = np.hypot(*(xy[close[:, 0]] - xy[close[:, 1]]).T)
-    least, most = model.near
-    kept = np.ones(count, bool)
-    kept[close[apart < least + (most - least) * chance[2][close[:, 1]], 1]] = False
-    renumbered = np.cumsum(kept) - 1
-    return _Scattered(xy[kept], renumbered[close[kept[close].all(axis=1) & (apart < model.opposed[0])]])
-
-
-def _directed(
-    points: _Scattered,
-    flow: Flow,
-    asked: NDArray[np.floating],
-    chance: Floats,
-    model: Fitted,
-) -> Floats:
-    """Return the flow's direction at each point, turned about where ridges begin the other way."""
-    place = _nearest(points.xy)
-    here = along(flow, points.xy)
-    spread = asked[place]
-    excess = np.sign(spread) * np.interp(np.abs(spread), model.divergence, model.sense)
-    other_branch = np.cos(here - np.angle(flow[place]) / 2) < 0
-    angle = np.where((2 * chance[0] - 1 < excess) ^ other_branch, here, here + np.pi)
-    first, second = points.close.T
-    alike = np.cos(angle[first] - angle[second]) > 0
-    angle[second[alike & (chance[1][second] < model.opposed[1])]] += np.pi
-    return angle
+    near = (model.near[0] / STEP, model.near[1] / STEP)
+    return throw(mass, COLUMNS, rng.random((4, int(rng.poisson(mass[-1])))), near)
 
 
 def _jitter(astray: Floats, worth: Floats, model: Fitted) -> Floats:
     deviation, fall = model.jitter
     return np.asarray(deviation * np.exp(-fall * worth) * astray)
-
-
-def _nearest(xy: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return row and column of the place nearest to each point."""
-    column, row = np.rint((xy - (LEFT, TOP)) / STEP).astype(np.int64).T
-    return np.minimum(np.maximum(row, 0), ROWS - 1), np.minimum(np.maximum(column, 0), COLUMNS - 1)
 
 
 # ---- the impression
@@ -326,24 +287,17 @@ def _filled(power: float) -> float:
     return float(gamma(1 + 1 / power) ** 2 / gamma(1 + 2 / power))
 
 
-def _rim(xy: Floats, half: Floats, pressing: Pressing) -> Floats:
-    """Return the distance of points from the foreground's edge, about; below 0 outside."""
-    inward = 1 - ((np.abs(xy) / half) ** pressing.power).sum(axis=1) ** (1 / pressing.power)
-    return np.asarray(inward * np.sqrt(half[0] * half[1]))
-
-
 def _found(finger: TemplateFinger, lie: _Lie, rng: np.random.Generator, pressing: Pressing) -> _Found:
     """Return the finger's minutiae that an impression shows, where it shows them."""
-    cos, sin = np.cos(lie.turn), np.sin(lie.turn)
-    xy = (finger.xy - lie.middle) @ np.array([[cos, -sin], [sin, cos]])
-    u, v = (xy / lie.half).T
-    xy += np.column_stack((u * u, u * v, v * v)) @ (pressing.bend / 2 * rng.standard_normal((3, 2)))
-    rim = _rim(xy, lie.half, pressing)
+    bend = pressing.bend / 2 * rng.standard_normal((3, 2))
+    where = (*lie.half.tolist(), *lie.middle.tolist(), lie.turn)
+    x, y, rim = press(finger.xy, where, bend, pressing.power)
     visible = (rim > 0) * finger.shows * np.interp(rim, pressing.rim, pressing.rim_seen)
     which = np.flatnonzero(rng.random(len(rim)) < visible)
     chance = rng.standard_normal((3, len(which)))
     angle = finger.angle[which] + lie.turn + pressing.jitter[1] * chance[2]
-    return _Found(xy[which] + pressing.jitter[0] * chance[:2].T, angle, rim[which], which)
+    xy = np.column_stack((x[which], y[which])) + pressing.jitter[0] * chance[:2].T
+    return _Found(xy, angle, rim[which], which)
 
 
 def _quantile(table: Floats, score: Any) -> Any:
