@@ -1,8 +1,8 @@
 """What is measured of one gallery in a process of its own: opening, memory, searches, shortlists, additions.
 
-A mate that a search loses counts only where the exhaustive search would have had it first, as far as is
-known: where its own score exceeds the best that the search returned. So `recall` is that against the
-exhaustive search, or a little less. For some probes all rows of a small gallery are compared as well.
+An exhaustive search has a mate first where no stranger scores higher. So `recall` is the share of mates first
+of those whose own score a stranger in so large a gallery is not expected to reach: above the threshold at a
+false-match rate of one in its prints. For some probes all rows of a small gallery are compared as well.
 """
 
 import os
@@ -21,6 +21,7 @@ import numpy as np
 from benchmarks.scale_gallery import FINGERS, Multiplied, People, Plan, Rows, name_of
 from benchmarks.synthetic.templates import finger, impression
 from matcher import compact
+from matcher.calibration import shipped
 from matcher.codecs import decode
 from matcher.compact import QUICK, Held
 from matcher.compare import score
@@ -186,7 +187,7 @@ def measure(plan: Plan, probes: Sequence[Probe], persons: Sequence[Probe]) -> Me
         _times(tens),
         _times(disturbed),
         additions.count / additions.seconds,
-        _recall(gallery, singles, alone),
+        _recall(gallery, plan.total, singles, alone),
         _rank1(singles, alone),
         _rank1(real, tens[: len(real)]),
         _rank1(made, tens[len(real) :]),
@@ -293,17 +294,15 @@ def _rank1(asked: Sequence[_Asked], answers: Sequence[_Answer]) -> float:
     return float(np.mean([_first(answer) == name_of(one.rows[0]) for one, answer in pairs]))
 
 
-def _recall(gallery: Gallery, asked: Sequence[_Asked], answers: Sequence[_Answer]) -> float:
+def _recall(gallery: Gallery, size: int, asked: Sequence[_Asked], answers: Sequence[_Answer]) -> float:
     """Return the share of mates that came first, of those that would have in an exhaustive search."""
-    hits = lost = 0
+    known = shipped()
+    least, first = known.threshold(min(1 / size, known.tail_rate)), []
     for one, answer in zip(asked, answers, strict=True):
-        candidates, mate = answer.result.candidates, gallery.prepared(one.rows[0])
-        if _first(answer) == name_of(one.rows[0]):
-            hits += 1
-        elif mate is not None:
-            own = score(one.prints[0].prepared, mate)
-            lost += own > (candidates[0].score if candidates else -np.inf)
-    return hits / max(hits + lost, 1)
+        mate = gallery.prepared(one.rows[0])
+        if mate is not None and score(one.prints[0].prepared, mate) >= least:
+            first.append(_first(answer) == name_of(one.rows[0]))
+    return float(np.mean(first))
 
 
 def _preselection(segments: Sequence[SealedSegment], asked: Sequence[_Asked]) -> dict[str, float]:

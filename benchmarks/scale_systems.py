@@ -137,7 +137,7 @@ def _loader(system: System, folder: Path) -> Load:
     if isinstance(system, Papilar):
         return lambda record: prepare(decode(record)[0])
     if isinstance(system, Nbis):
-        return lambda record: system._extractor.load_iso_19794_2_2005(_as_nbis_writes(record))
+        return lambda record: system.load(_as_nbis_writes(record))
     if isinstance(system, CommandSystem) and system.about()["reads"] == RECORD:
         return lambda record: _file(folder, record)
     raise InvalidInput(

@@ -149,6 +149,10 @@ class Nbis:
             return None
         return minutiae if minutiae.get() else None
 
+    def load(self, record: bytes) -> Any:
+        """Read the minutiae of a record as nbis-py writes them."""
+        return self._extractor.load_iso_19794_2_2005(record)
+
     def compare(self, probe: Any, reference: Any) -> float:
         """Run bozorth3 both ways."""
         return float(max(probe.compare(reference), reference.compare(probe)))

@@ -10,7 +10,7 @@ import logging
 import os
 import threading
 import zlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,9 @@ CODE = f"{cylinders.CODE} {compact.CODE}"
 SEAL_AFTER = 1_000
 """Live rows at which whoever adds them should seal: some forty megabytes."""
 
+MOST = 200_000
+"""Rows of a segment: what is written anew to erase one row stays some gigabytes."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -55,6 +58,9 @@ class Gallery:
         Made when it does not exist. One process at a time: the caller holds its lock.
     alive : ndarray of int64
         Row numbers that the store holds, ascending.
+    restore : callable, optional
+        Gives the template of a row that is damaged on the disk; of no minutiae where it was deleted
+        meanwhile. Without it whatever reads such a row raises `GalleryCorrupt`.
 
     Raises
     ------
@@ -68,9 +74,12 @@ class Gallery:
     searches, additions and deletions go on while they write.
     """
 
-    def __init__(self, folder: Path, alive: Rows) -> None:
+    def __init__(
+        self, folder: Path, alive: Rows, *, restore: Callable[[int], Prepared] | None = None
+    ) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._folder = folder
+        self._restore = restore
         self._lock = threading.Lock()  # the fields below change together; held for moments only
         self._rewriting = threading.Lock()  # one writer of the folder at a time; taken before `_lock`
         sealed = tuple(self._open_segments())
@@ -131,9 +140,23 @@ class Gallery:
                     place[0].alive[place[1]] = False
 
     def prepared(self, row: int) -> Prepared | None:
-        """Return a row's prepared template; None when it was hidden meanwhile."""
+        """Return a row's prepared template; None when it was hidden meanwhile.
+
+        One that is damaged on the disk is restored, and kept in memory until its segment is written anew.
+        """
         place = self._find(row)
-        return None if place is None else place[0].prepared(place[1])
+        if place is None:
+            return None
+        segment, slot = place
+        try:
+            return segment.prepared(slot)
+        except GalleryCorrupt as error:
+            entry = self._restored(segment, slot, error)
+        with self._lock:
+            if segment in self._segments and segment.alive[slot]:  # no other thread was faster
+                segment.alive[slot] = False
+                self._live.add(row, entry)
+        return entry.prepared
 
     def look(
         self,
@@ -212,12 +235,45 @@ class Gallery:
         OSError
             The old segments stay in force then.
         """
+        while self.compact_one():
+            pass
+
+    def compact_one(self) -> bool:
+        """Rewrite a segment that holds hidden rows; return whether there was one.
+
+        Raises
+        ------
+        OSError
+            The old segment stays in force then.
+        """
         with self._rewriting:
-            stale = tuple(segment for segment in self._sealed if not segment.alive.all())
-            if stale:
-                self._rewrite(stale, stale)
-            else:
+            stale = next((segment for segment in self._sealed if not segment.alive.all()), None)
+            if stale is None:
                 self._sweep()  # a failed sealing may have left rows that were hidden since
+            else:
+                self._rewrite((stale,), (stale,))
+            return stale is not None
+
+    def check(self) -> None:
+        """Read all segments through, and restore the rows that are damaged.
+
+        A search finds those that it comes upon; this finds the others. Damage to what every search reads is
+        told, and mended by the next start.
+
+        Raises
+        ------
+        OSError
+            A file cannot be read.
+        """
+        for segment in self._sealed:
+            try:
+                segment.check()
+            except FileNotFoundError:
+                continue  # it was written anew meanwhile
+            except GalleryCorrupt as error:
+                _log.warning("damage was found on the disk: %s", error)
+                for row in segment.rows.tolist():
+                    self.prepared(row)
 
     @property
     def _live(self) -> LiveSegment:
@@ -242,12 +298,15 @@ class Gallery:
     def _small_segments(self) -> tuple[SealedSegment, ...]:
         """Return the latest segments that are at most twice as large as all after them.
 
-        Each row is so rewritten a logarithmic number of times, and the number of segments stays logarithmic.
+        Each row is so rewritten a logarithmic number of times, and the number of segments stays logarithmic
+        until they have `MOST` rows.
         """
         size, first = len(self._live), len(self._sealed)
-        while first and len(self._sealed[first - 1].rows) <= 2 * size:
-            first -= 1
-            size += len(self._sealed[first].rows)
+        while first:
+            before = len(self._sealed[first - 1].rows)
+            if before > 2 * size or before + size > MOST:
+                break
+            first, size = first - 1, size + before
         return self._sealed[first:]
 
     def _rewrite(self, replaced: tuple[SealedSegment, ...], sources: Sequence[Segment]) -> None:
@@ -257,7 +316,7 @@ class Gallery:
         Until the swap, which cannot fail, nothing in memory has changed.
         """
         with self._lock:
-            taken = _Taken.of(sources)
+            taken = _Taken.of(sources, self._entry)
         path = self._folder / self._free_name()
         fresh: tuple[SealedSegment, ...] = ()
         if len(taken):
@@ -271,6 +330,20 @@ class Gallery:
             live = _renewed(self._live, taken.lengths[0]) if self._live in sources else self._live
             self._segments = (live, *sealed)
         self._sweep()
+
+    def _entry(self, segment: Segment, slot: int) -> Entry:
+        """Return all that is held of a slot; what is damaged on the disk is restored."""
+        try:
+            return segment.entry(slot)
+        except GalleryCorrupt as error:
+            return self._restored(segment, slot, error)
+
+    def _restored(self, segment: Segment, slot: int, error: GalleryCorrupt) -> Entry:
+        if self._restore is None:
+            raise error
+        _log.warning("set aside a row, it is rebuilt from the store: %s", error)
+        place = Place(Finger(segment.fingers[slot]), int(segment.encounters[slot]))
+        return Entry.of(self._restore(int(segment.rows[slot])), place)
 
     def _open_segments(self) -> Iterator[SealedSegment]:
         for name in self._manifest():
@@ -333,25 +406,28 @@ class _Taken(Sequence[Entry]):
     In the order of a sealed segment: by finger, and then ascending.
     """
 
-    def __init__(self, sources: Sequence[Segment], lengths: list[int], rows: Rows, place: Rows) -> None:
-        self.sources, self.lengths, self.rows, self._place = sources, lengths, rows, place
-        self._first = np.cumsum([0, *lengths])
+    def __init__(
+        self, sources: Sequence[Segment], entry: Callable[[Segment, int], Entry], rows: Rows, place: Rows
+    ) -> None:
+        self.sources, self.rows, self._entry, self._place = sources, rows, entry, place
+        self.lengths = [len(segment.rows) for segment in sources]
+        self._first = np.cumsum([0, *self.lengths])
 
     @classmethod
-    def of(cls, sources: Sequence[Segment]) -> "_Taken":
+    def of(cls, sources: Sequence[Segment], entry: Callable[[Segment, int], Entry]) -> "_Taken":
         alive = np.concatenate([segment.alive for segment in sources])
         rows = np.concatenate([segment.rows for segment in sources])
         fingers = np.concatenate([segment.fingers for segment in sources])
         place = np.flatnonzero(alive)
         place = place[np.lexsort((rows[place], fingers[place]))]
-        return cls(sources, [len(segment.rows) for segment in sources], rows[place], place)
+        return cls(sources, entry, rows[place], place)
 
     def __len__(self) -> int:
         return len(self._place)
 
     def __getitem__(self, at: Any) -> Any:
         source = int(np.searchsorted(self._first, self._place[at], side="right")) - 1
-        return self.sources[source].entry(int(self._place[at] - self._first[source]))
+        return self._entry(self.sources[source], int(self._place[at] - self._first[source]))
 
     def alive(self) -> NDArray[np.bool_]:
         """Return which of them still are."""

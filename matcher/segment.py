@@ -231,9 +231,10 @@ class SealedSegment:
 
     def find(self, row: int) -> int | None:
         """Return the slot of a row that is alive."""
-        at = int(np.searchsorted(self.rows, row, sorter=self._order))
-        slot = int(self._order[at]) if at < len(self._order) else -1
-        return slot if slot >= 0 and self.rows[slot] == row and self.alive[slot] else None
+        if not len(self._order) or not self.rows[self._order[0]] <= row <= self.rows[self._order[-1]]:
+            return None  # of many segments one has it
+        slot = int(self._order[np.searchsorted(self.rows, row, sorter=self._order)])
+        return slot if self.rows[slot] == row and self.alive[slot] else None
 
     def reached(self, rows: Rows) -> NDArray[np.bool_]:
         """Return which rows are alive here."""

@@ -4,7 +4,6 @@ Order of a change: the store's transaction first, the gallery in memory after, u
 acknowledged is on the disk and findable, and what was deleted is neither.
 """
 
-import logging
 import threading
 import time
 import uuid
@@ -22,10 +21,11 @@ from enroll.pipeline import network
 from matcher import search as matching
 from matcher.calibration import shipped
 from matcher.codecs import decode
-from matcher.cylinders import prepare
+from matcher.cylinders import Prepared, prepare
 from matcher.gallery import SEAL_AFTER, Gallery
 from matcher.search import LocalSearcher, Match
 from matcher.segment import Place
+from matcher.template import Template
 from papilar.deduplication import Deduplication
 from papilar.directory import Directory
 from papilar.errors import GalleryUnknown, RequestInvalid, SubjectUnknown
@@ -70,6 +70,7 @@ from papilar.store import (
     canonical_uuid,
 )
 from papilar.thresholds import check_fpir, threshold_fmr, threshold_fpir
+from papilar.tidying import Tidying
 from papilar.verification import Reference, brought_references, count_chances, explain, verdict
 
 MATCHER_VERSION = "mcc-ridges-1"
@@ -77,8 +78,7 @@ MATCHER_VERSION = "mcc-ridges-1"
 DUPLICATE_FPIR = 1e-3
 """Rate of new persons taken for known ones that the search before an enrolment is set for."""
 
-
-_log = logging.getLogger(__name__)
+_NOTHING = Template.of(np.zeros((0, 2)), [], [], [], size=(1, 1))
 
 
 class Node:
@@ -132,7 +132,9 @@ class Node:
             alive = self._store.live_rows()
             created = f"{self._store.gallery.created:%Y%m%d%H%M%S%f}"
             self._segments = folder / (f"segments-{created}" if store else "segments")
-            self._gallery = Gallery(find_segments(self._segments, self._store.gallery), alive)
+            segments = find_segments(self._segments, self._store.gallery)
+            self._gallery = Gallery(segments, alive, restore=self._restore)
+            self._tidying = Tidying(self._gallery, seal_after=SEAL_AFTER)
             self._originals = originals(created) if originals else None
             self._replay(alive)
             erase_waiting(self._originals, self._store.originals)
@@ -148,6 +150,7 @@ class Node:
         self._gate = gate
         self._changing = threading.Lock()
         self._closed = False
+        self._tidying.start()
         self.duplicates = Deduplication(self._store, self._gallery, self._searcher, change=self._change)
 
     def close(self) -> None:
@@ -159,7 +162,7 @@ class Node:
         with self._changing:
             if not self._closed:
                 self._closed = True
-                self._tidy()
+                self._tidying.close()
                 self._store.close()
 
     def __enter__(self) -> "Node":
@@ -391,8 +394,7 @@ class Node:
                 return Enrolled.load(written.response)
             for row, one in zip(written.rows, usable, strict=True):
                 self._gallery.add(row, one.prepared, Place(one.assessment.finger, written.rows[0]))
-            if self._gallery.live_rows >= SEAL_AFTER:
-                self._tidy()
+            self._tidying.look()
         return enrolled
 
     # ---- store and gallery
@@ -410,22 +412,20 @@ class Node:
             yield
 
     def _replay(self, alive: NDArray[np.int64]) -> None:
-        """Add what the sealed segments lack; erase from them what the store no longer has."""
+        """Add what the sealed segments lack, in no more memory than enrolments take."""
         missing = set(self._gallery.missing(alive))
         if missing:
             for stored in self._store.templates(after_row=min(missing) - 1):
                 if stored.row in missing:
                     self._gallery.add(stored.row, prepare(decode(stored.template)[0]), stored.place)
-        self._tidy()
+                    self._tidying.look()
 
-    def _tidy(self) -> None:
-        """Seal and compact. Both are derived data: when the disk is full, memory and store still have all."""
-        try:
-            self._gallery.compact()
-            self._gallery.seal()
-        except OSError as error:
-            text = "segments were not written (%s); the gallery stays complete in memory"
-            _log.warning(text, error.strerror)
+    def _restore(self, row: int) -> Prepared:
+        """Prepare a row anew; of one that was deleted meanwhile nothing."""
+        stored = next(self._store.templates(after_row=row - 1), None)
+        if stored is None or stored.row != row:
+            return prepare(_NOTHING)
+        return prepare(decode(stored.template)[0])
 
     # ---- answers
 

@@ -17,7 +17,8 @@ import threading
 import time
 import tracemalloc
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,18 @@ from matcher import gallery as gallery_module
 from matcher import segment as segment_module
 from matcher.cascade import Wanted
 from matcher.cylinders import SURE_QUALITY, Cylinders, Prepared, prepare
-from matcher.errors import GalleryTooNew
+from matcher.errors import GalleryCorrupt, GalleryTooNew
 from matcher.gallery import CODE, MANIFEST, Gallery
-from matcher.segment import _PREFIX, VERSION, Entry, LiveSegment, Place, SealedSegment, write_segment
+from matcher.segment import (
+    _COMPARED,
+    _PREFIX,
+    VERSION,
+    Entry,
+    LiveSegment,
+    Place,
+    SealedSegment,
+    write_segment,
+)
 from matcher.template import Finger, Template
 
 GOLDEN = Path(__file__).resolve().parents[1] / "data" / "gallery"
@@ -457,25 +467,41 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def opened_damaged(small: Path, data: bytes, log: pytest.LogCaptureFixture) -> list[int]:
-    """Open a copy whose first segment is `data`; return the missing rows, after checking the others."""
+    """Open a copy whose first segment is `data`; return what is rebuilt of it, after checking all others.
+
+    That are all its rows, found when it is opened, or those that are damaged, found when they are read.
+    """
     log.clear()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "gallery"
         shutil.copytree(small, folder)
         (folder / "segment-00000001.pps").write_bytes(data)
-        gallery = Gallery(folder, rows_of(*range(5)))
+        restored: list[int] = []
+        gallery = Gallery(folder, rows_of(*range(5)), restore=restoring(restored))
         missing = gallery.missing(rows_of(*range(5)))
+        assert missing in ([], [0, 1, 2, 3])
         assert holds(gallery, [row for row in range(5) if row not in missing])
-        assert bool(missing) == bool(log.records)
-        if missing:
-            assert missing == [0, 1, 2, 3]
+        rebuilt = missing or restored
+        assert bool(rebuilt) == bool(log.records)
+        if rebuilt:
             assert "segment-00000001.pps" in log.text
             for row in missing:
                 gallery.add(row, PRINTS[row])
             gallery.seal()
+            gallery.compact()
             assert holds(gallery, range(5))
-            assert holds(Gallery(folder, rows_of(*range(5))), range(5))
-        return missing
+            assert holds(Gallery(folder, rows_of(*range(5))), range(5)), "nothing is damaged any more"
+        return rebuilt
+
+
+def restoring(asked: list[int]) -> Callable[[int], Prepared]:
+    """Stand in for the store, and note what it is asked for."""
+
+    def restore(row: int) -> Prepared:
+        asked.append(row)
+        return PRINTS[row]
+
+    return restore
 
 
 def test_a_segment_cut_short_is_set_aside(small: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -486,7 +512,10 @@ def test_a_segment_cut_short_is_set_aside(small: Path, caplog: pytest.LogCapture
 
 
 def test_any_damaged_byte_is_noticed(small: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Every byte of the prefix, samples of the header and of every array; padding alone may change."""
+    """Every byte of the prefix, samples of the header and of every array; padding alone may change.
+
+    Of what is read for a full comparison alone, one row is rebuilt; of all else, the segment.
+    """
     path = small / "segment-00000001.pps"
     whole = path.read_bytes()
     _, _, _, length = _PREFIX.unpack_from(whole)
@@ -495,17 +524,98 @@ def test_any_damaged_byte_is_noticed(small: Path, caplog: pytest.LogCaptureFixtu
     places = [at for at in range(_PREFIX.size) if at not in (10, 11)]
     places += random_.integers(_PREFIX.size, _PREFIX.size + length, 20).tolist()
     assert not any(0 in entry["shape"] for entry in header.values())
-    for entry in (one for one in header.values() if 0 not in one["shape"]):
+    of_rows = set()
+    for name, entry in header.items():
         size = int(np.prod(entry["shape"])) * np.dtype(entry["dtype"]).itemsize
-        places += [entry["at"], entry["at"] + size - 1, *random_.integers(entry["at"], entry["at"] + size, 3)]
+        some = [entry["at"], entry["at"] + size - 1, *random_.integers(entry["at"], entry["at"] + size, 3)]
+        places += some
+        of_rows.update(some if name in _COMPARED else ())
     for at in places:
         damaged = bytearray(whole)
         damaged[at] ^= 1 << int(random_.integers(8))
-        assert opened_damaged(small, bytes(damaged), caplog) == [0, 1, 2, 3], at
+        rebuilt = opened_damaged(small, bytes(damaged), caplog)
+        assert len(rebuilt) == 1 if at in of_rows else rebuilt == [0, 1, 2, 3], at
     for at in (10, 11, _PREFIX.size + length + 1, 4095):
         damaged = bytearray(whole)
         damaged[at] ^= 255
         assert opened_damaged(small, bytes(damaged), caplog) == []
+
+
+class TestRowsDamaged:
+    """What happens to a row when the disk gives other bytes than were written."""
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        """Rows 0 to 5, of which 2 is damaged in one of its arrays."""
+        gallery = filled(tmp_path, range(6), seal_at=(5,))
+        flip(tmp_path, gallery.prepared(2).every.bits.tobytes())
+        return tmp_path
+
+    def test_nothing_else_can_restore_it(self, folder: Path) -> None:
+        gallery = Gallery(folder, rows_of(*range(6)))
+        with pytest.raises(GalleryCorrupt, match=r"segment-00000001\.pps has a damaged row 2"):
+            gallery.prepared(2)
+        with pytest.raises(GalleryCorrupt, match="damaged"):
+            SealedSegment(folder / "segment-00000001.pps").check()
+
+    def test_it_is_restored_once(self, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+        asked: list[int] = []
+        gallery = Gallery(folder, rows_of(*range(6)), restore=restoring(asked))
+        for _ in range(2):
+            assert holds(gallery, range(6))
+        assert asked == [2]
+        assert (gallery.live_rows, gallery.hidden_rows, len(caplog.records)) == (1, 1, 1)
+
+    @pytest.mark.parametrize("work", ["seal", "compact"])
+    def test_it_is_not_copied(self, folder: Path, work: str) -> None:
+        """What writes a segment anew would give the damage a checksum that agrees."""
+        gallery = Gallery(folder, rows_of(*range(6)), restore=restoring([]))
+        for row in range(6, 10):
+            gallery.add(row, PRINTS[row])
+        gallery.hide([5])
+        getattr(gallery, work)()
+        assert not (folder / "segment-00000001.pps").exists()
+        assert holds(gallery, [0, 1, 2, 3, 4, 6, 7, 8, 9])
+
+    def test_it_is_found_before_it_is_read(self, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+        gallery = Gallery(folder, rows_of(*range(6)), restore=restoring([]))
+        assert not caplog.records
+        gallery.check()
+        assert "segment-00000001.pps has a damaged row 2" in caplog.text
+        gallery.seal()
+        gallery.compact()
+        caplog.clear()
+        gallery.check()
+        again = Gallery(folder, rows_of(*range(6)))
+        again.check()
+        assert holds(again, range(6))
+        assert not caplog.records
+
+    def test_threads_come_upon_it_together(self, folder: Path) -> None:
+        gallery = Gallery(folder, rows_of(*range(6)), restore=restoring([]))
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(gallery.prepared, [2] * 16))
+        assert all(same(one, PRINTS[2]) for one in found)
+        assert holds(gallery, range(6))
+        assert gallery.live_rows == 1
+
+    def test_it_was_deleted_meanwhile(self, folder: Path) -> None:
+        gallery = Gallery(folder, rows_of(*range(6)), restore=lambda _: EMPTY)
+        assert same(gallery.prepared(2), EMPTY)
+        gallery.hide([2])
+        gallery.compact()
+        assert holds(gallery, [0, 1, 3, 4, 5])
+
+
+def flip(folder: Path, piece: bytes) -> None:
+    """Flip a bit of some bytes of the only segment, in its place: what has it open sees that."""
+    (path,) = folder.glob("*.pps")
+    with path.open("r+b") as file:
+        at = file.read().index(piece) + len(piece) // 2
+        file.seek(at)
+        byte = file.read(1)[0]
+        file.seek(at)
+        file.write(bytes([byte ^ 4]))
 
 
 def test_other_files_than_segments_are_set_aside(small: Path, caplog: pytest.LogCaptureFixture) -> None:
