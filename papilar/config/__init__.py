@@ -5,7 +5,7 @@
     store = "postgresql://papilar@db.example.org/papilar?sslmode=verify-full&passfile=/etc/papilar/pgpass"
     listen = "0.0.0.0:7443"
     keep_images = true
-    shortlist = 500
+    shortlist = 300
     workers = 8
     max_message_bytes = 33554432
     allow_plain_text = false

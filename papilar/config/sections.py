@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from enroll.gate import OPEN, QualityGate
+from matcher.search import SHORTLIST
 from papilar.errors import ConfigInvalid, TransportInsecure
 from papilar.identity import is_country
 
@@ -217,7 +218,7 @@ class NodeConfig:
     keep_images : bool
         Keep images beside the templates.
     shortlist : int
-        Prints compared in full for each print of a probe.
+        Pairs of prints compared in full, about; see `matcher.search`.
     workers : int
         Calls served at a time.
     max_message_bytes : int
@@ -243,7 +244,7 @@ class NodeConfig:
     gallery: Path
     listen: str = DEFAULT_LISTEN
     keep_images: bool = True
-    shortlist: int = 500
+    shortlist: int = SHORTLIST
     workers: int = 8
     max_message_bytes: int = 32 * 1024 * 1024
     allow_plain_text: bool = False
