@@ -142,7 +142,14 @@ class Multiplied:
         return len(self._gallery) + sum(len(part.slots) for part in self._parts)
 
     def shortlist(
-        self, probe: Sequence[Wanted], *, limit: int, first: int, penetration: float, spread: Spread
+        self,
+        probe: Sequence[Wanted],
+        *,
+        limit: int,
+        first: int,
+        penetration: float,
+        spread: Spread,
+        deadline: float | None = None,
     ) -> Found:
         """Return the prints worth a full comparison; see `Gallery.shortlist`."""
         total = len(self)

@@ -88,6 +88,8 @@ class Found(NamedTuple):
         For each print the rows that are most like it, wherever they stand.
     failures : tuple of str
         Parts that were not searched, and why.
+    searched : int
+        Prints that could have been found.
     """
 
     units: Ints
@@ -96,6 +98,7 @@ class Found(NamedTuple):
     unit_of: Ints
     first: tuple[Ranked, ...]
     failures: tuple[str, ...] = ()
+    searched: int = 0
 
 
 class Looking(Protocol):
@@ -140,6 +143,7 @@ def merged(found: Sequence[Found], *, limit: int, first: int) -> Found:
         unit_of[here],
         tuple(_ranked(one.rows, one.votes, first) for one in each),
         tuple(failure for one in found for failure in one.failures),
+        sum(one.searched for one in found),
     )
 
 
@@ -214,7 +218,8 @@ class Look:
         units[best] = True
         here = places[units[self._unit[places]]]
         names = self._names[self._unit[here]]
-        return Found(self._names[best], votes[best], self._rows[here], names, tuple(ranked))
+        searched = len(self._rows)
+        return Found(self._names[best], votes[best], self._rows[here], names, tuple(ranked), (), searched)
 
     def _silence(self) -> Floats:
         """Return votes that nobody has spoken for."""

@@ -85,6 +85,22 @@ class Prepared:
     sure: Cylinders
     ridges: NDArray[np.uint8]
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return _unpickled, (self.pose, self.quality, self.every, self.sure, self.ridges)
+
+
+def _unpickled(
+    pose: NDArray[np.float32],
+    quality: NDArray[np.uint8],
+    every: Cylinders,
+    sure: Cylinders,
+    ridges: NDArray[np.uint8],
+) -> Prepared:
+    """Return what was pickled with its arrays read-only again, which most protocols forget."""
+    for array in (pose, quality, *every, *sure, ridges):
+        array.flags.writeable = False
+    return Prepared(pose, quality, every, sure, ridges)
+
 
 def cell_centres(shape: Shape) -> NDArray[np.float32]:
     """Return the centres (c, 2) of a cylinder's cells in its own frame, pixels, row by row."""

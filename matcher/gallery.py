@@ -182,6 +182,7 @@ class Gallery:
         first: int = 0,
         penetration: float = cascade.PENETRATION,
         spread: cascade.Spread = map,
+        deadline: float | None = None,
     ) -> Found:
         """Return the prints worth a full comparison, and those of their encounters.
 
@@ -197,6 +198,8 @@ class Gallery:
             Share of the gallery that is not passed over after a quick look; 1 passes over nothing.
         spread : callable
             As `map`: what calls the work on runs of prints; that of a thread pool uses its threads.
+        deadline : float, optional
+            For a gallery that waits for other machines; this one does not.
         """
         look = self.look(probe, penetration=penetration, spread=spread)
         return cascade.settle([look], look.kept, limit=limit, first=first)

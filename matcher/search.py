@@ -161,7 +161,14 @@ class Holdings(Protocol):
         """Return how many they are."""
 
     def shortlist(
-        self, probe: Sequence[Wanted], *, limit: int, first: int, penetration: float, spread: Spread
+        self,
+        probe: Sequence[Wanted],
+        *,
+        limit: int,
+        first: int,
+        penetration: float,
+        spread: Spread,
+        deadline: float | None,
     ) -> Found:
         """Return the prints worth a full comparison; see `matcher.gallery.Gallery.shortlist`."""
 
@@ -217,8 +224,7 @@ class LocalSearcher:
         deadline: float | None = None,
     ) -> SearchResult:
         """Return the best `limit` subjects; see `Searcher.search`."""
-        searched = len(self._gallery)
-        owners, named, unseen = self._reachable(probe)
+        owners, named, found = self._reachable(probe, deadline)
         tasks = [
             (i, row) for i, p in enumerate(probe) for row in owners if may_meet(p.finger, owners[row].finger)
         ]
@@ -232,26 +238,26 @@ class LocalSearcher:
             led = {owners[row].encounter for _, row in more}
             fused |= fuse_encounters((m for m in matches if owners[m.row].encounter in led), probe, owners)
         late = () if len(matches) == len(tasks) else (f"deadline: {len(matches)} of {len(tasks)} compared",)
-        failures = (*unseen, *late)
+        failures = (*found.failures, *late)
         ranked = rank(fused.values(), limit=limit, least=least)
-        return SearchResult(ranked, searched, not failures, failures, len(matches))
+        return SearchResult(ranked, found.searched, not failures, failures, len(matches))
 
     def _reachable(
-        self, probe: Sequence[ProbePrint]
-    ) -> tuple[dict[int, Owner], set[tuple[int, int]], tuple[str, ...]]:
-        """Return whose the rows are that may be compared, those most like a print by itself, and failures.
+        self, probe: Sequence[ProbePrint], deadline: float | None
+    ) -> tuple[dict[int, Owner], set[tuple[int, int]], Found]:
+        """Return whose the rows are that may be compared, those most like one print, and the shortlist.
 
         The rows are those of the shortlist; with several prints, all of every encounter that they lead to.
         """
-        found, rows = self._found(probe)
+        found, rows = self._found(probe, deadline)
         named = {(i, row) for i, one in enumerate(found.first) for row in one.rows.tolist()}
         owners = self._directory.owners({*rows, *(row for _, row in named)})
         if len(probe) > 1:
             led = {owner.encounter for owner in owners.values()}
             owners = self._directory.owners(self._directory.rows_of(led))
-        return dict(owners), {(i, row) for i, row in named if row in owners}, found.failures
+        return dict(owners), {(i, row) for i, row in named if row in owners}, found
 
-    def _found(self, probe: Sequence[ProbePrint]) -> tuple[Found, list[int]]:
+    def _found(self, probe: Sequence[ProbePrint], deadline: float | None) -> tuple[Found, list[int]]:
         """Return what was found, and the rows worth a full comparison: of a small gallery all."""
         latent = any(one.template is not None and one.template.impression in LATENTS for one in probe)
         known = any(one.finger != Finger.UNKNOWN for one in probe)  # others meet all rows anyway
@@ -263,6 +269,7 @@ class LocalSearcher:
             first=min(FIRST_ALONE, FIRST // prints, most) if known else 0,
             penetration=1.0 if latent else PENETRATION,
             spread=self._pool.map,
+            deadline=deadline,
         )
         whole = len(self._gallery) <= most
         return found, (self._gallery.rows if whole else found.rows).tolist()

@@ -5,21 +5,19 @@ some prints were too poor or could not be read, as the output says.
 """
 
 import importlib.metadata
-import logging
 import sys
 import traceback
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from matcher.errors import InvalidInput, PapilarError
-from papilar import service, translate
+from papilar import translate
 from papilar.api.v1 import matching_pb2
 from papilar.client import NodeClient
 from papilar.commands import GROUPS
-from papilar.commands.enroll import StoreOption, enroll, receipt_app
+from papilar.commands.enroll import enroll, receipt_app
 from papilar.commands.options import (
     Connection,
     FingersOption,
@@ -28,17 +26,16 @@ from papilar.commands.options import (
     NodeOption,
     PlotOption,
     PpiOption,
-    TlsCert,
-    TlsKey,
     grouped,
 )
 from papilar.commands.plot import plot_candidate
 from papilar.commands.prints import compare, extract
 from papilar.commands.reextract import reextract
 from papilar.commands.region import identify_region, region_request
+from papilar.commands.serve import serve
 from papilar.commands.stats import stats
-from papilar.config import DEFAULT_LISTEN, Tls, load_config
-from papilar.errors import EncounterUnknown, GalleryUnknown, RequestInvalid
+from papilar.config import DEFAULT_LISTEN
+from papilar.errors import EncounterUnknown, GalleryUnknown
 from papilar.exchange.words import MOST_CANDIDATES
 from papilar.files import check_outputs, read_probe
 from papilar.region_client import RegionClient
@@ -49,7 +46,6 @@ from papilar.show import (
     print_json,
     show_candidates,
     show_error,
-    show_listening,
     show_pairs,
 )
 
@@ -62,6 +58,7 @@ app = typer.Typer(
 )
 for _group, _commands in GROUPS.items():
     app.add_typer(_commands, name=_group)
+app.command("serve")(serve)
 app.command("stats")(stats)
 app.command("enroll")(enroll)
 app.command("reextract")(reextract)
@@ -82,71 +79,6 @@ def root(
     ] = False,
 ) -> None:
     """Fingerprint identification: enrol prints, serve them, identify and compare."""
-
-
-# ---- serve
-
-
-@dataclass(frozen=True, slots=True)
-class _ServerTls:
-    """The files by which callers know the node, and it them."""
-
-    tls_cert: TlsCert = None
-    tls_key: TlsKey = None
-    tls_client_ca: Annotated[
-        Path | None,
-        typer.Option("--tls-client-ca", help="Ask clients for a certificate of this authority, PEM."),
-    ] = None
-
-    @property
-    def tls(self) -> Tls | None:
-        if self.tls_cert and self.tls_key:
-            return Tls(self.tls_cert, self.tls_key, self.tls_client_ca)
-        if self.tls_cert or self.tls_key or self.tls_client_ca:
-            raise RequestInvalid("TLS by halves", remedy="give both --tls-cert and --tls-key")
-        return None
-
-
-@app.command()
-@grouped
-def serve(
-    *,
-    gallery: Annotated[Path | None, typer.Option("--gallery", help="Gallery folder.")] = None,
-    config: Annotated[
-        Path | None, typer.Option("--config", help="Settings, TOML; see papilar/config/__init__.py.")
-    ] = None,
-    store: StoreOption = None,
-    listen: Annotated[str | None, typer.Option("--listen", help=f"HOST:PORT. [{DEFAULT_LISTEN}]")] = None,
-    create: Annotated[bool, typer.Option("--create", help="Make the gallery where there is none.")] = False,
-    secured: _ServerTls,
-    allow_plain_text: Annotated[
-        bool, typer.Option("--allow-plain-text", help="Serve without TLS where others can reach it.")
-    ] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Log every call (never what it held).")] = False,
-) -> None:
-    """Serve a gallery over gRPC until SIGTERM or Ctrl-C."""
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING,
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-    )
-    if gallery is None and config is None:
-        raise RequestInvalid(
-            "no gallery to serve", remedy="give --gallery DIR, or --config FILE that names it"
-        )
-    settings = load_config(
-        config,
-        gallery=gallery,
-        store=store,
-        listen=listen,
-        tls=secured.tls,
-        allow_plain_text=allow_plain_text or None,
-    )
-    line = "TLS" if settings.tls else "plain text"
-    service.serve(
-        settings,
-        create=create,
-        on_ready=lambda on: show_listening(on.gallery, on.address, line, on.peers),
-    )
 
 
 # ---- ask

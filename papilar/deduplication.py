@@ -18,7 +18,7 @@ from matcher.calibration import shipped
 from matcher.compare import score
 from matcher.cylinders import Prepared
 from matcher.gallery import Gallery
-from matcher.search import ProbePrint, Searcher
+from matcher.search import ProbePrint, Searcher, SearchResult
 from papilar.audit.entry import microseconds
 from papilar.duplicates import (
     FALSE_PER_PRINT,
@@ -33,7 +33,7 @@ from papilar.duplicates import (
     files_twice,
     judge,
 )
-from papilar.errors import CaseDecided, RequestInvalid, RunUnderWay, SubjectMerged
+from papilar.errors import CaseDecided, GalleryIncomplete, RequestInvalid, RunUnderWay, SubjectMerged
 from papilar.requests import Repeat
 from papilar.store import Owner, Request, Store, StoredPrint, canonical_uuid
 from papilar.store.duplicates import DuplicateStore, Merge
@@ -240,6 +240,7 @@ class Deduplication:
             return  # deleted meanwhile
         own = owner.subject_id
         result = self._searcher.search([ProbePrint(one.finger, prepared)], limit=MOST_NEAR + 1, least=near)
+        check_whole(result)
         met = {candidate.subject for candidate in result.candidates} - {own}
         if one.source_sha256 is not None:
             met |= self._rows.owners_of_file(one.source_sha256, besides=one.row)
@@ -267,6 +268,20 @@ class Deduplication:
         decision = Decision(by, self._clock(), note)
         check_decision(decision)
         return decision
+
+
+def check_whole(result: SearchResult) -> None:
+    """Refuse to take it that somebody is not in a gallery of which a part was not searched.
+
+    Raises
+    ------
+    GalleryIncomplete
+    """
+    if not result.complete:
+        raise GalleryIncomplete(
+            f"a part of the gallery cannot be searched ({'; '.join(result.failures)})",
+            remedy="repeat the call when the part is restored; a node restores it by itself",
+        )
 
 
 def _absorbed(case: Case, survivor: str) -> str:

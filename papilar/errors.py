@@ -49,6 +49,7 @@
     │   ├── StorageFull
     │   └── StorageUnavailable
     └── NodeError
+        ├── GalleryIncomplete            a part of it is being restored
         ├── NodeUnreachable              no answer from its address
         └── AnswerInvalid                an answer to something else, or by somebody else
             └── LogForked                two signed histories of one log
@@ -161,6 +162,12 @@ class NodeError(PapilarError):
     """A node cannot do its part."""
 
     reason = "NODE_FAILED"
+
+
+class GalleryIncomplete(NodeError):
+    """A part of the gallery is not there to be searched at this time, and the answer must not miss anyone."""
+
+    reason = "GALLERY_INCOMPLETE"
 
 
 class NodeUnreachable(NodeError):

@@ -8,28 +8,23 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from enroll.gate import OPEN, QualityGate
 from enroll.leader import Leader
 from enroll.pipeline import network
 from matcher import search as matching
 from matcher.calibration import shipped
-from matcher.codecs import decode
-from matcher.cylinders import Prepared, prepare
-from matcher.gallery import SEAL_AFTER, Gallery
+from matcher.gallery import SEAL_AFTER
 from matcher.search import LocalSearcher, Match
 from matcher.segment import Place
-from matcher.template import Template
-from papilar.deduplication import Deduplication
+from papilar.deduplication import Deduplication, check_whole
 from papilar.directory import Directory
 from papilar.errors import GalleryUnknown, RequestInvalid, SubjectUnknown
 from papilar.mirror import mirrored_hit
+from papilar.opening import Opening, follow, open_here
 from papilar.originals import Originals, erase_waiting, kept_with
 from papilar.prints import (
     Reading,
@@ -78,8 +73,6 @@ MATCHER_VERSION = "mcc-ridges-1"
 DUPLICATE_FPIR = 1e-3
 """Rate of new persons taken for known ones that the search before an enrolment is set for."""
 
-_NOTHING = Template.of(np.zeros((0, 2)), [], [], [], size=(1, 1))
-
 
 class Node:
     """Enrols into, searches and describes one gallery; `duplicates` finds who is in it twice, and merges.
@@ -104,6 +97,8 @@ class Node:
         What is asked of prints that are enrolled, and whether NFIQ 2 is kept with them.
     originals : callable, optional
         Gives the place where image files are kept as they come, for a gallery of this name.
+    opening : callable
+        Opens what is searched; by default in this process.
 
     Raises
     ------
@@ -124,23 +119,23 @@ class Node:
         read: Reading = read_prints,
         gate: QualityGate = OPEN,
         originals: Callable[[str], Originals] | None = None,
+        opening: Opening = open_here,
     ) -> None:
         facts = {"extractor": Leader.version}
-        self._store = Store.open(store or folder, folder=folder, create=create, name=name, facts=facts)
-        try:
+        self._opening = opening
+        with ExitStack() as end:
+            self._store = Store.open(store or folder, folder=folder, create=create, name=name, facts=facts)
+            end.callback(self._store.close)
             self._hold = self._store.hold()
-            alive = self._store.live_rows()
             created = f"{self._store.gallery.created:%Y%m%d%H%M%S%f}"
             self._segments = folder / (f"segments-{created}" if store else "segments")
             segments = find_segments(self._segments, self._store.gallery)
-            self._gallery = Gallery(segments, alive, restore=self._restore)
+            self._gallery = end.enter_context(opening(segments, self._store))
             self._tidying = Tidying(self._gallery, seal_after=SEAL_AFTER)
             self._originals = originals(created) if originals else None
-            self._replay(alive)
+            follow(self._gallery, self._store, self._tidying.look)
             erase_waiting(self._originals, self._store.originals)
-        except BaseException:
-            self._store.close()
-            raise
+            self._end = end.pop_all()
         check_extractor(self._store.gallery)
         network()  # loaded now, so that the first call does not wait for it
         self._searcher = LocalSearcher(self._gallery, Directory(self._store), shortlist=shortlist)
@@ -163,7 +158,7 @@ class Node:
             if not self._closed:
                 self._closed = True
                 self._tidying.close()
-                self._store.close()
+                self._end.close()
 
     def __enter__(self) -> "Node":
         return self
@@ -222,7 +217,9 @@ class Node:
 
     def reextraction(self, read: Reading, *, threads: int) -> Reextraction:
         """Return what extracts every print anew, with `read` in so many threads; the caller runs it."""
-        parts = Parts(self._store, self._gallery, self._originals, self._segments, self._change)
+        parts = Parts(
+            self._store, self._gallery, self._opening, self._originals, self._segments, self._change
+        )
         return Reextraction(parts, read, threads=threads)
 
     def encounter(self, encounter_id: str, *, images: bool = False) -> StoredEncounter:
@@ -314,7 +311,7 @@ class Node:
             self._found(result.candidates, usable, evidence=evidence),
             result.searched,
             result.compared,
-            tuple(PartFailure("gallery", "DEADLINE_PASSED", text) for text in result.failures),
+            tuple(_failure(text) for text in result.failures),
             threshold,
             assessments_of(read),
             timedelta(seconds=extracted - started),
@@ -370,6 +367,8 @@ class Node:
         others = matching.rank(
             (c for c in result.candidates if c.subject != subject_id), limit=10, least=None
         )
+        if not others:
+            check_whole(result)
         return Duplicate(self._found(others, usable, evidence=False), threshold)
 
     def _threshold(self, rate: float, usable: Sequence[ReadPrint]) -> Threshold:
@@ -405,27 +404,9 @@ class Node:
         with self._changing:
             hold = self._store.hold()
             if hold != self._hold:
-                alive = self._store.live_rows()
-                self._gallery.hide(np.setdiff1d(self._gallery.rows, alive).tolist())
-                self._replay(alive)
+                follow(self._gallery, self._store, self._tidying.look)
                 self._hold = hold
             yield
-
-    def _replay(self, alive: NDArray[np.int64]) -> None:
-        """Add what the sealed segments lack, in no more memory than enrolments take."""
-        missing = set(self._gallery.missing(alive))
-        if missing:
-            for stored in self._store.templates(after_row=min(missing) - 1):
-                if stored.row in missing:
-                    self._gallery.add(stored.row, prepare(decode(stored.template)[0]), stored.place)
-                    self._tidying.look()
-
-    def _restore(self, row: int) -> Prepared:
-        """Prepare a row anew; of one that was deleted meanwhile nothing."""
-        stored = next(self._store.templates(after_row=row - 1), None)
-        if stored is None or stored.row != row:
-            return prepare(_NOTHING)
-        return prepare(decode(stored.template)[0])
 
     # ---- answers
 
@@ -490,6 +471,14 @@ def _request(repeat: Repeat | None, answer: Callable[[Written], bytes]) -> Reque
     if repeat is None:
         return None
     return Request(canonical_uuid(repeat.request_id, field="request_id"), repeat.digest, answer)
+
+
+def _failure(text: str) -> PartFailure:
+    """Return what a search says was not searched."""
+    part, _, why = text.partition(": ")
+    if part == "deadline":
+        return PartFailure("gallery", "DEADLINE_PASSED", text)
+    return PartFailure(part, "PART_LOST", why)
 
 
 def _unsearched(

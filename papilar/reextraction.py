@@ -32,6 +32,7 @@ from matcher.cylinders import Prepared, prepare
 from matcher.errors import InvalidInput, PapilarError
 from matcher.gallery import SEAL_AFTER, Gallery
 from papilar.errors import OriginalCorrupt, OriginalMissing
+from papilar.opening import Opening
 from papilar.originals import Originals
 from papilar.prints import Reading
 from papilar.requests import PrintInput
@@ -98,6 +99,8 @@ class Parts(NamedTuple):
     store : Store
     gallery : Gallery
         That searches use.
+    opening : callable
+        Opened that.
     originals : Originals or None
     segments : Path
         Folder of the segments of generation 0.
@@ -107,6 +110,7 @@ class Parts(NamedTuple):
 
     store: Store
     gallery: Gallery
+    opening: Opening
     originals: Originals | None
     segments: Path
     change: Callable[[], AbstractContextManager[None]]
@@ -240,17 +244,17 @@ class Reextraction:
         parts, old = self._parts, segments_of(self._parts.segments, generation - 1)
         folder = segments_of(parts.segments, generation)
         shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
-        fresh = Gallery(folder, np.empty(0, np.int64))
-        while self._catch_up(fresh, generation) > _NEARLY and not self._stop.is_set():
-            pass
-        fresh.compact()
-        fresh.seal()
-        with parts.change():
-            self._catch_up(fresh, generation)
-            if self._stop.is_set():
-                return False
-            parts.store.renew(Leader.version)
-            parts.gallery.adopt(fresh)
+        with parts.opening(folder, parts.store, generation) as fresh:
+            while self._catch_up(fresh, generation) > _NEARLY and not self._stop.is_set():
+                pass
+            fresh.compact()
+            fresh.seal()
+            with parts.change():
+                self._catch_up(fresh, generation)
+                if self._stop.is_set():
+                    return False
+                parts.store.renew(Leader.version)
+                parts.gallery.adopt(fresh)
         shutil.rmtree(old, ignore_errors=True)  # searches under way have its files open
         return True
 

@@ -91,6 +91,7 @@ CODES = MappingProxyType(
         errors.RequestConflict: _C.ALREADY_EXISTS,
         errors.DeadlinePassed: _C.DEADLINE_EXCEEDED,
         errors.GalleryLocked: _C.UNAVAILABLE,
+        errors.GalleryIncomplete: _C.UNAVAILABLE,
         errors.SourceInvalid: _C.INVALID_ARGUMENT,
         errors.WorkerDied: _C.INVALID_ARGUMENT,
         errors.ImageTooSlow: _C.INVALID_ARGUMENT,

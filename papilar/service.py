@@ -15,9 +15,11 @@ from papilar.duplicates_server import duplicate_service
 from papilar.errors import ConfigInvalid
 from papilar.maintenance_server import maintenance_service, reextracting
 from papilar.node import Node
+from papilar.opening import Opening, open_here
 from papilar.originals import originals_of
 from papilar.peer_server import answering_peers
 from papilar.policy import File
+from papilar.prints import Reading, read_prints
 from papilar.region_server import asking_region, region_service
 from papilar.requests import Description
 from papilar.server import AddService, NodeServer
@@ -34,7 +36,14 @@ class Running(NamedTuple):
     peers: str
 
 
-def serve(settings: NodeConfig, *, create: bool, on_ready: Callable[[Running], None]) -> None:
+def serve(
+    settings: NodeConfig,
+    *,
+    create: bool,
+    on_ready: Callable[[Running], None],
+    opening: Opening = open_here,
+    read: Reading = read_prints,
+) -> None:
     """Run a node until SIGTERM or SIGINT.
 
     Parameters
@@ -44,6 +53,8 @@ def serve(settings: NodeConfig, *, create: bool, on_ready: Callable[[Running], N
         Make the gallery where there is none.
     on_ready : callable
         Called once calls are answered and a signal ends the node cleanly.
+    opening, read : callable
+        As of `Node`, for the gallery under [node].
 
     Raises
     ------
@@ -59,6 +70,8 @@ def serve(settings: NodeConfig, *, create: bool, on_ready: Callable[[Running], N
                 shortlist=settings.shortlist,
                 gate=settings.enrolment,
                 originals=originals_of(settings.originals),
+                opening=opening,
+                read=read,
             )
         )
         log = end.enter_context(_log_of(settings))

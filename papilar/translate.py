@@ -373,7 +373,11 @@ def to_identification(outcome: Identification) -> matching_pb2.IdentifyResponse:
 
 
 _FAILURE_CODES = MappingProxyType(
-    {"PROBE_REJECTED": code_pb2.FAILED_PRECONDITION, "DEADLINE_PASSED": code_pb2.DEADLINE_EXCEEDED}
+    {
+        "PROBE_REJECTED": code_pb2.FAILED_PRECONDITION,
+        "DEADLINE_PASSED": code_pb2.DEADLINE_EXCEEDED,
+        "PART_LOST": code_pb2.UNAVAILABLE,
+    }
 )
 
 

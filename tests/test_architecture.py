@@ -47,7 +47,7 @@ DOORS = {
     "nistitl": (),
     "fsspec": ("papilar/archive/sources/place.py", "papilar/originals.py"),
     "pyarrow": ("papilar/archive/sources/manifest.py",),
-    "ray": ("papilar/cluster.py",),
+    "ray": ("papilar/cluster/connection.py",),
     "cv2": ("enroll/", "benchmarks/"),
     "PIL": ("enroll/image.py", "enroll/nist/wsq_file.py", "papilar/picture/", "benchmarks/"),
     "grpc": (

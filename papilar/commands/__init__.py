@@ -5,12 +5,25 @@ from types import MappingProxyType
 
 import typer
 
-from papilar.commands import audit, conformance, dedup, nist, originals, peer, pki, policy, region, review
+from papilar.commands import (
+    audit,
+    cluster,
+    conformance,
+    dedup,
+    nist,
+    originals,
+    peer,
+    pki,
+    policy,
+    region,
+    review,
+)
 
 peer.app.add_typer(conformance.app)  # `check` and `kit` beside `pending` and `approve`
 GROUPS: Mapping[str, typer.Typer] = MappingProxyType(
     {
         "audit": audit.app,
+        "cluster": cluster.app,
         "dedup": dedup.app,
         "nist": nist.app,
         "originals": originals.app,

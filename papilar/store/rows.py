@@ -1,6 +1,7 @@
 """Every statement on the tables, as functions of a connection that is in a transaction."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -338,6 +339,24 @@ def read_templates(
     """Return the first prints after a row, in the order of rows, without images."""
     found = _prints(generation).where(print_.c.row > after_row).order_by(print_.c.row).limit(most)
     return [_stored_print(item, {}) for item in connection.execute(found)]
+
+
+def read_prints(
+    connection: Connection, rows: Sequence[int], generation: int | None = None
+) -> Iterator[StoredPrint]:
+    """Yield these prints, without images; one that is gone is left out."""
+    for start in range(0, len(rows), _CHUNK):
+        wanted = _prints(generation).where(print_.c.row.in_(rows[start : start + _CHUNK]))
+        yield from (_stored_print(item, {}) for item in connection.execute(wanted).all())
+
+
+def read_places(connection: Connection) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the numbers of all prints, ascending, and of each the first of its encounter."""
+    first = func.min(print_.c.row).over(partition_by=print_.c.encounter_id)  # out of an index, as below
+    found = np.fromiter(chain.from_iterable(connection.execute(select(print_.c.row, first))), np.int64)
+    rows, encounters = found.reshape(-1, 2).T
+    order = np.argsort(rows)
+    return rows[order], encounters[order]
 
 
 def read_encounters(

@@ -1,6 +1,6 @@
 """The store itself: transactions, one writer at a time, and the life of a gallery's files."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -276,6 +276,18 @@ class Store:
         """Return the rows of all prints, ascending, shape (g,)."""
         with self._read() as connection:
             return sql.read_rows(connection)
+
+    def places(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the rows of all prints, ascending, and of each the first row of its encounter."""
+        with self._read() as connection:
+            return sql.read_places(connection)
+
+    def prints(self, rows: Sequence[int], *, generation: int | None = None) -> Iterator[StoredPrint]:
+        """Yield these prints, without images, in batches as `templates`; one that is gone is left out."""
+        for start in range(0, len(rows), _BATCH):
+            with self._read() as connection:
+                batch = list(sql.read_prints(connection, rows[start : start + _BATCH], generation))
+            yield from batch
 
     def owners(self, rows: Iterable[int]) -> dict[int, Owner]:
         """Return whose prints the rows are; a row that is gone is left out."""

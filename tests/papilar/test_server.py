@@ -681,8 +681,8 @@ class TestIdentify:
 
     def test_a_deadline_cuts_it_short(self, served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
         served.client.enroll_many(_stream([a_person(k) for k in range(70)], [""] * 70))
-        score = served.node._searcher._score
-        monkeypatch.setattr(served.node._searcher, "_score", lambda *pair: time.sleep(0.04) or score(*pair))
+        scores = served.node._gallery.scores
+        monkeypatch.setattr(served.node._gallery, "scores", lambda *some: time.sleep(0.08) or scores(*some))
         monkeypatch.setattr("matcher.search._BATCH", 2)
         monkeypatch.setattr("papilar.server._MARGIN", 0.5)
         response = served.matching.Identify(search_for(seen_again(1)), timeout=1.1)

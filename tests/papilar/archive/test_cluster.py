@@ -22,7 +22,8 @@ from nodes import as_png, picture
 from enroll.errors import ImageEmpty
 from matcher.codecs import NATIVE, encode
 from papilar import cli
-from papilar.cluster import LOCAL, RayReaders, _connected
+from papilar.cluster import LOCAL, RayReaders
+from papilar.cluster.connection import connected
 from papilar.errors import ConfigInvalid, NodeError, NodeUnreachable, RequestInvalid, WorkerDied
 from papilar.prints import read_prints
 from papilar.requests import PrintInput
@@ -45,8 +46,8 @@ def before() -> set[str]:
 def ray(before: set[str]) -> Iterator[Any]:
     """A cluster of four cores; whoever asks for a local one gets it."""
     environment = dict(os.environ)
-    with _connected(LOCAL, 4) as connected:
-        yield connected
+    with connected(LOCAL, 4) as found:
+        yield found
     os.environ.clear()
     os.environ.update(environment)
 
@@ -180,7 +181,7 @@ def test_those_that_died_idle_cost_no_print(two: RayReaders) -> None:
 
 @pytest.mark.soak
 def test_another_version_on_a_machine_is_refused(ray: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("papilar.cluster.metadata.version", lambda name: "another")
+    monkeypatch.setattr("papilar.cluster.reading.metadata.version", lambda name: "another")
     with RayReaders(LOCAL, 1) as readers:
         for _ in range(2):
             with pytest.raises(NodeError, match="this one another"):
@@ -192,7 +193,7 @@ import threading, time
 from papilar.config.environment import confine_ray
 confine_ray()
 from ray.cluster_utils import Cluster
-from papilar import cluster
+from papilar.cluster import reading
 from papilar.errors import NodeError
 from papilar.requests import PrintInput
 
@@ -200,7 +201,7 @@ given = PrintInput(image=open(sys.argv[1], "rb").read())
 small = {"object_store_memory": 80 << 20, "include_dashboard": False, "temp_dir": sys.argv[2]}
 machines = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **small})
 lost = machines.add_node(num_cpus=2, **small)
-with cluster.RayReaders(machines.address) as readers:
+with reading.RayReaders(machines.address) as readers:
     readers.check(given)
     kept = machines.add_node(num_cpus=2, **small)
     killer = threading.Timer(0.7, machines.remove_node, [lost, False])
@@ -209,7 +210,7 @@ with cluster.RayReaders(machines.address) as readers:
     killer.join()
     print(readers.check(given)[1])
     machines.remove_node(kept, allow_graceful=False)
-    cluster._PATIENCE = 5.0
+    reading._PATIENCE = 5.0
     try:
         while True:  # an actor may outlive its machine for a moment
             readers.check(given)
@@ -362,7 +363,7 @@ def test_what_cannot_be_reached_is_said_at_once() -> None:
 
 def test_without_the_extra_the_remedy_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    monkeypatch.setattr("papilar.cluster.confine_ray", lambda: None)
+    monkeypatch.setattr("papilar.cluster.connection.confine_ray", lambda: None)
     with pytest.raises(RequestInvalid) as raised:
         RayReaders(LOCAL)
     assert raised.value.remedy == "pip install papilar[cluster]"

@@ -1,4 +1,4 @@
-"""Reading prints on the machines of a Ray cluster: `Readers` elsewhere, and the only door to `ray`.
+"""Reading prints on the machines of a Ray cluster: `Readers` elsewhere.
 
 On each core of the cluster stands an actor, which watches a process that reads prints just as one of
 `papilar.archive.workers` does on this machine: with its limits, its reasons and its words. A poisonous file
@@ -9,45 +9,27 @@ Journal, gallery and archive stay on the machine that enrols. A print travels to
 memory of both; what is there of it is dropped with the answer.
 """
 
-import logging
-import os
 import pickle
 import queue
 import resource
-import signal
-import socket
-import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 from enroll.gate import QualityGate
 from matcher.errors import InvalidInput, PapilarError
-from papilar.archive.worker import MEBIBYTE, Work
+from papilar.archive.worker import Work
 from papilar.archive.workers import MEGABYTES, SECONDS, Readers
-from papilar.config import split_address
-from papilar.config.environment import confine_ray
-from papilar.errors import NodeError, NodeUnreachable, RequestInvalid, WorkerDied
+from papilar.cluster.connection import connected, not_started
+from papilar.errors import NodeError, WorkerDied
 from papilar.requests import PrintInput
-
-LOCAL = "local"
-"""In place of an address: a cluster of this machine alone, for as long as it is needed."""
 
 _PATIENCE = 600.0  # seconds; the first start on a machine compiles the kernels
 _STARTS = 3  # of one reader, before the cluster is given up
 _LOSSES = 2  # of readers with one print, before it is the print's fault
-
-_HELD_IN_MEMORY = {
-    "automatic_object_spilling_enabled": False,
-    "max_direct_call_object_size": 100 * MEBIBYTE,  # as a part of the call, not as an object that lives on
-    "task_rpc_inlined_bytes_limit": 100 * MEBIBYTE,
-    "enable_metrics_collection": False,
-}
-_STORE_BYTES = 80 * MEBIBYTE  # the least that Ray takes; nothing of ours lies there
 
 
 class RayReaders(Readers):
@@ -83,7 +65,7 @@ class RayReaders(Readers):
         gate: QualityGate | None = None,
     ) -> None:
         super().__init__(0, seconds=seconds, megabytes=megabytes, keep_images=keep_images, gate=gate)
-        self._connection = _connected(address, count)
+        self._connection = connected(address, count)
         self._ray = self._connection.__enter__()
         self._actor = self._ray.remote(num_cpus=1)(_Reader)
         self._ready: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -125,7 +107,7 @@ class RayReaders(Readers):
             try:
                 reader = self._ready.get(timeout=_PATIENCE)
             except queue.Empty:
-                raise _not_started(f"none within {_PATIENCE:g} s") from None
+                raise not_started("readers", f"none within {_PATIENCE:g} s") from None
             if isinstance(reader, NodeError):
                 self._ready.put(reader)  # for whoever waits, too
                 raise reader
@@ -161,10 +143,10 @@ class RayReaders(Readers):
                 self._drop(reader)  # one that lives without its process would keep its core
                 continue
             ours = metadata.version("papilar")
-            wrong = _not_started(f"a machine has Papilar {theirs}, this one {ours}")
+            wrong = not_started("readers", f"a machine has Papilar {theirs}, this one {ours}")
             self._ready.put(reader if theirs == ours else wrong)
             return
-        self._ready.put(_not_started(cause))
+        self._ready.put(not_started("readers", cause))
 
     def _drop(self, reader: Any) -> None:
         with self._lock:
@@ -200,85 +182,3 @@ def _opened(answer: bytes) -> Any:
     if isinstance(found, PapilarError):
         raise found
     return found
-
-
-def _not_started(cause: str) -> NodeError:
-    return NodeError(
-        f"readers do not start on the cluster ({cause})",
-        remedy="install the same Papilar, Python and Ray on every machine; see Ray's logs there",
-    )
-
-
-# ---- the cluster
-
-
-@contextmanager
-def _connected(address: str, count: int | None) -> Iterator[Any]:
-    """Load Ray and connect to a cluster, unless this process is connected already."""
-    confine_ray() if address == LOCAL else _reach(address)
-    try:
-        import ray
-    except ImportError:
-        raise RequestInvalid("Ray is not installed", remedy="pip install papilar[cluster]") from None
-    if ray.is_initialized():
-        yield ray
-        return
-    with tempfile.TemporaryDirectory(prefix="papilar-", ignore_cleanup_errors=True) as folder:
-        here = _here(count, Path(folder)) if address == LOCAL else {}
-        with _answering_signals():
-            _init(ray, address, here)
-        try:
-            yield ray
-        finally:
-            ray.shutdown()
-
-
-def _init(ray: Any, address: str, here: Mapping[str, Any]) -> None:
-    """Connect, or start a cluster here; that twice, for Ray gives its processes half a minute each time."""
-    for last in (False, True):
-        try:
-            ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **here)
-        except Exception as error:  # of a start that takes too long Ray says so by a bare one
-            ray.shutdown()
-            if last or not here:
-                raise _unreachable(address, error) from error
-        else:
-            return
-
-
-def _reach(address: str) -> None:
-    """Knock before Ray does, which tries for minutes."""
-    try:
-        socket.create_connection(split_address(address.removeprefix("ray://")), timeout=10).close()
-    except OSError as error:
-        raise _unreachable(address, error) from error
-
-
-def _unreachable(address: str, error: Exception) -> NodeUnreachable:
-    return NodeUnreachable(
-        f"no Ray cluster at {address} lets this machine in ({type(error).__name__})",
-        remedy="see that it runs, that Python and Ray are the same here, and that this machine has its token",
-    )
-
-
-def _here(count: int | None, folder: Path) -> dict[str, Any]:
-    """Return how a cluster of this machine is started, with its logs in a folder of ours."""
-    return {
-        "num_cpus": count or len(os.sched_getaffinity(0)),
-        "include_dashboard": False,
-        "object_store_memory": _STORE_BYTES,
-        "_node_ip_address": "127.0.0.1",
-        "_temp_dir": str(folder / "ray"),  # within: Ray opens its own folder to everybody
-        "_system_config": _HELD_IN_MEMORY,
-    }
-
-
-@contextmanager
-def _answering_signals() -> Iterator[None]:
-    """Keep SIGTERM as it is answered: Ray takes it for itself."""
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)
