@@ -73,6 +73,8 @@ class EnrollmentServiceServicer:
         FAILED_PRECONDITION  ENCOUNTER_ERASED    `request_id` enrolled an encounter that has been deleted since; to enrol
         it again takes a new id
         RESOURCE_EXHAUSTED   STORAGE_FULL        the node's disk is full
+        UNAVAILABLE          GALLERY_INCOMPLETE  duplicates were to be looked for, and a part of the gallery is away: nothing
+        is enrolled; repeat it under the same `request_id`
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -51,6 +51,8 @@ class EnrollmentServiceStub:
       FAILED_PRECONDITION  ENCOUNTER_ERASED    `request_id` enrolled an encounter that has been deleted since; to enrol
                                                it again takes a new id
       RESOURCE_EXHAUSTED   STORAGE_FULL        the node's disk is full
+      UNAVAILABLE          GALLERY_INCOMPLETE  duplicates were to be looked for, and a part of the gallery is away: nothing
+                                               is enrolled; repeat it under the same `request_id`
     """
     EnrollMany: _grpc.StreamUnaryMultiCallable[_enrollment_pb2.EnrollManyRequest, _enrollment_pb2.EnrollManyResponse]
     """Enrols many encounters, each as `Enroll` does and each in a transaction of its own. What is wrong with one does not
@@ -95,6 +97,8 @@ class EnrollmentServiceAsyncStub(EnrollmentServiceStub):
       FAILED_PRECONDITION  ENCOUNTER_ERASED    `request_id` enrolled an encounter that has been deleted since; to enrol
                                                it again takes a new id
       RESOURCE_EXHAUSTED   STORAGE_FULL        the node's disk is full
+      UNAVAILABLE          GALLERY_INCOMPLETE  duplicates were to be looked for, and a part of the gallery is away: nothing
+                                               is enrolled; repeat it under the same `request_id`
     """
     EnrollMany: _aio.StreamUnaryMultiCallable[_enrollment_pb2.EnrollManyRequest, _enrollment_pb2.EnrollManyResponse]  # type: ignore[assignment]
     """Enrols many encounters, each as `Enroll` does and each in a transaction of its own. What is wrong with one does not
@@ -142,6 +146,8 @@ class EnrollmentServiceServicer(metaclass=_abc_1.ABCMeta):
           FAILED_PRECONDITION  ENCOUNTER_ERASED    `request_id` enrolled an encounter that has been deleted since; to enrol
                                                    it again takes a new id
           RESOURCE_EXHAUSTED   STORAGE_FULL        the node's disk is full
+          UNAVAILABLE          GALLERY_INCOMPLETE  duplicates were to be looked for, and a part of the gallery is away: nothing
+                                                   is enrolled; repeat it under the same `request_id`
         """
 
     @_abc_1.abstractmethod

@@ -256,7 +256,7 @@ class IdentifyResponse(_message.Message):
     @_builtins.property
     def failures(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Failure]:
         """The parts that were not searched. A probe too poor to search with is the part "probe", FAILED_PRECONDITION,
-        PROBE_REJECTED, and `probe` tells why.
+        PROBE_REJECTED, and `probe` tells why. PART_LOST: a machine of a cluster is away; what it holds was not searched.
         """
 
     @_builtins.property
