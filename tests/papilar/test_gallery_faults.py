@@ -101,6 +101,7 @@ def check_killed(folder: Path, nursery: Nursery, times: int) -> None:
     assert len(told.read().certain) > times
 
 
+@pytest.mark.soak
 def test_killed_at_any_moment(tmp_path: Path, nursery: Nursery) -> None:
     """The same gallery goes on after each time, and searches go on beside what writes."""
     check_killed(tmp_path, nursery, 12)
