@@ -11,7 +11,8 @@ before anything is dropped.
 Ten prints need not be looked for among all prints of all fingers. Where the positions of `SEVERAL` of them
 are known, each is looked for among prints of its own finger, and of the same finger of the other hand, since
 hands are taken for each other: an encounter's vote is the greater of the two. And the quick step looks for
-`LEADERS` alone, in the other hand for the first of each hand alone. Fewer prints, and prints of a small
+two prints alone, of the same finger of both hands: whichever two fingers of a card are exchanged, one of
+these is right, or both are as if hands were taken for each other. Fewer prints, and prints of a small
 gallery, are looked for everywhere: a position may be wrong.
 
 A gallery may lie in parts on several machines. Then each part is a `Look`, and `settle` asks them twice: for
@@ -37,8 +38,9 @@ LEAST_KEPT = 10_000
 SEVERAL = 4
 """Prints of known positions from which positions are relied on in the quick step."""
 
-LEADERS = 4
-"""Prints that are then looked for quickly, at most two of a hand: if two were swapped, two would be right."""
+LEADERS = 3
+"""Prints that are then looked for quickly where no finger is there of both hands: any two of them may be
+exchanged, and one is right."""
 
 RUN = 5_000
 """Prints that a thread looks at in one go: some milliseconds."""
@@ -182,7 +184,7 @@ class Look:
         budget = max(LEAST_KEPT, int(np.ceil(penetration * size)))
         self._whole = budget >= size
         self._anywhere = self._whole or not _relied_on(probe)
-        self.kept = -(-budget // max(len(probe) if self._anywhere else 2 * len(probe), 1))
+        self.kept = -(-budget // max(len(probe) if self._anywhere else 4 * len(probe), 1))
         self._votes = np.zeros(0, np.float32)
 
     def votes(self) -> Floats:
@@ -190,11 +192,11 @@ class Look:
         if self._whole:
             return self._votes
         every = np.arange(len(self._rows))
-        leading = dict.fromkeys(range(len(self._probe)), True) if self._anywhere else _leading(self._probe)
+        leading = range(len(self._probe)) if self._anywhere else _leading(self._probe)
         said, turned = self._silence(), self._silence()
         for number, sought in self._seek(leading, QUICK).items():
             self._ask(number, sought, every, said)
-            if leading[number] and not self._anywhere:
+            if not self._anywhere:
                 self._ask(number, sought, every, turned, other=True)
         self._votes = np.maximum(said, turned)
         spoken = self._votes[self._votes > 0]
@@ -234,7 +236,10 @@ class Look:
         """
         if not self._anywhere:
             finger = self._probe[number].finger
-            places = places[_meets(self._fingers[places], _other(finger) if other else finger)]
+            finger = _other(finger) if other else finger
+            every = len(places) == len(self._fingers)
+            meets = _meets(self._fingers if every else self._fingers[places], finger)
+            places = np.flatnonzero(meets) if every else places[meets]
         scores, best = self._scores(sought, places), self._silence()
         np.maximum.at(best, self._unit[places], scores)
         votes += best
@@ -265,14 +270,14 @@ class Look:
         return _joined(list(self._spread(one, runs)), np.float32)
 
 
-def _leading(probe: Sequence[Wanted]) -> dict[int, bool]:
-    """Return the prints (their numbers) that are looked for quickly, and which is the first of its hand."""
-    hands: tuple[list[int], list[int]] = ([], [])
-    for number in sorted(range(len(probe)), key=lambda k: -len(probe[k].prepared.sure.minutia)):
-        if probe[number].finger != Finger.UNKNOWN:
-            hands[probe[number].finger >= Finger.LEFT_THUMB].append(number)
-    most = LEADERS // sum(map(bool, hands))
-    return {number: number == hand[0] for hand in hands for number in hand[:most]}
+def _leading(probe: Sequence[Wanted]) -> Sequence[int]:
+    """Return the prints (their numbers) that are looked for quickly: the best finger that both hands have."""
+    sure = [len(wanted.prepared.sure.minutia) for wanted in probe]
+    known = [number for number, wanted in enumerate(probe) if wanted.finger != Finger.UNKNOWN]
+    both = [(j, k) for j in known for k in known if j < k and probe[j].finger == _other(probe[k].finger)]
+    if both:
+        return max(both, key=lambda pair: min(sure[number] for number in pair))
+    return sorted(known, key=lambda number: -sure[number])[:LEADERS]
 
 
 def _relied_on(probe: Sequence[Wanted]) -> bool:
