@@ -2,6 +2,13 @@
 
 import os
 import secrets
+from functools import cache
+
+
+@cache
+def _token() -> str:
+    """Return this process's token: Ray reads it once, however many clusters the process starts."""
+    return secrets.token_hex(32)
 
 
 def confine_ray() -> None:
@@ -14,6 +21,6 @@ def confine_ray() -> None:
     os.environ.update(
         RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0",
         RAY_AUTH_MODE="token",
-        RAY_AUTH_TOKEN=secrets.token_hex(32),
+        RAY_AUTH_TOKEN=_token(),
         RAY_USAGE_STATS_ENABLED="0",
     )
