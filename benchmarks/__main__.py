@@ -291,9 +291,7 @@ def synthetic_(
 @app.command()
 def calibrate(
     *,
-    scores: Annotated[
-        Path, typer.Option(help="Results folder of `run fvc`, systems papilar and papilar-iso.")
-    ],
+    scores: Annotated[Path, typer.Option(help="Results folder of `run fvc` with all systems of papilar.")],
     out: Annotated[Path, typer.Option(help="File for the calibration.")] = Path("matcher/calibration.json"),
     name: Annotated[str, typer.Option(help="Beginning of its id; a hash of the scores follows.")] = "fvc",
 ) -> None:
@@ -308,7 +306,7 @@ def calibrate(
 @app.command()
 def fuse(
     *,
-    scores: Annotated[Path, typer.Option(help="Results folder of `run fvc` with system papilar.")],
+    scores: Annotated[Path, typer.Option(help="Results folder of `run fvc`, papilar and papilar-part.")],
     data: Annotated[
         Path | None, typer.Option(help="The prints: search for swapped fingers among them too.")
     ] = None,

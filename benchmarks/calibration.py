@@ -1,10 +1,11 @@
 """Calibrate: fit what turns evidence into log10 likelihood ratios, and measure how honest it is.
 
-The fit is over the evidence of a run (`evidence.csv`), all sets together; see `matcher.calibration` for the
-model. The likelihood ratio is a logistic regression in which mated and non-mated pairs weigh the same
-whatever their numbers, so that no prior enters. The tail is the exponential that has the mean excess of the
-non-mated ratios over their 99th percentile. There are two fits: of prints with their ridge descriptions
-(system papilar), and of minutiae alone (system papilar-iso).
+The fit is over the evidence of a run (`evidence.csv`), all sets together, of whole prints and of parts of
+them as probes, which count half; see `matcher.calibration` for the model. The likelihood ratio is a logistic
+regression in which mated and non-mated pairs weigh the same whatever their numbers, so that no prior enters.
+The tail is the exponential that has the mean excess of the non-mated ratios over their 99th percentile. There
+are two fits: of prints with their ridge descriptions (systems papilar and papilar-part), and of minutiae
+alone (papilar-iso and papilar-part-iso).
 
 A fit cannot be judged on what it was fitted to. So each set is also scored by a fit to the other sets alone
 (`left_out`), and on it are measured
@@ -41,7 +42,7 @@ from scipy.special import expit
 
 from benchmarks.datasets import natural
 from benchmarks.runner import EVIDENCE, FAILED, dumps, write_atomic
-from matcher.calibration import LOWEST, Calibration, Evidence, Model, Term
+from matcher.calibration import LOWEST, MANY, Calibration, Evidence, Line, Model, Term
 from matcher.errors import InvalidInput
 
 Floats = NDArray[np.float64]
@@ -51,6 +52,9 @@ REPORT = "calibration-report.json"
 
 LEFT_OUT = "left-out"
 """What is added to a system's name for its left-out scores."""
+
+LEAST_WEIGHT = 1e-4
+"""Of a value in its deviations; not 0, so that a part that is worth nothing still has its neutral value."""
 
 TAIL_RATE = 0.01
 RATES = (1e-2, 1e-3)
@@ -62,21 +66,25 @@ DIGITS = 6
 
 
 class Kind(NamedTuple):
-    """One of the two models: whose evidence it is fitted to, and which parts of that it weighs."""
+    """One of the two models: whose evidence of whole and partial probes it is fitted to, what it weighs."""
 
     system: str
+    partial: str
     terms: tuple[str, ...]
 
 
 KINDS = {
-    "ridges": Kind("papilar", ("structure", "share", "ridges")),
-    "minutiae": Kind("papilar-iso", ("structure", "share")),
+    "ridges": Kind("papilar", "papilar-part", ("structure", "share", "ridges")),
+    "minutiae": Kind("papilar-iso", "papilar-part-iso", ("structure", "share")),
 }
 """By the field of `Calibration`. What each part gives is measured by `ablation`."""
 
+PARTIAL = 0.5
+"""What a comparison of a part counts in a fit, where one of whole prints counts 1."""
+
 
 class Observed(NamedTuple):
-    """Evidence of one set, (n, 4) in the order of `Evidence`, in the order of its file.
+    """Evidence of one set, (n, 5) in the order of `Evidence`, in the order of its file.
 
     `failed` says of which pairs a print failed to enrol; `names` are the file's first columns, `digest` is
     that of its bytes.
@@ -96,11 +104,18 @@ class Ratios(NamedTuple):
     nonmated: Floats
 
 
-Runs = Mapping[str, Mapping[str, Observed]]
+class Both(NamedTuple):
+    """Evidence of a set: of whole probes and of parts of them, each against whole references."""
+
+    whole: Observed
+    part: Observed
+
+
+Runs = Mapping[str, Mapping[str, Both]]
 """By the name of the kind, then of the set."""
 
 
-def load(results: Path) -> dict[str, dict[str, Observed]]:
+def load(results: Path) -> dict[str, dict[str, Both]]:
     """Read the evidence of every set of a run, of both kinds.
 
     Raises
@@ -108,15 +123,25 @@ def load(results: Path) -> dict[str, dict[str, Observed]]:
     InvalidInput
         There is none of a kind, or a file is not its run's.
     """
-    return {name: load_system(results, kind.system) for name, kind in KINDS.items()}
+    return {name: load_kind(results, kind) for name, kind in KINDS.items()}
 
 
-def load_system(results: Path, system: str) -> dict[str, Observed]:
-    """Read the evidence of every set of a run of one system."""
+def load_kind(results: Path, kind: Kind) -> dict[str, Both]:
+    """Read the evidence of every set of a run that has it of whole and of partial probes."""
+    whole, part = (_load_system(results, system) for system in (kind.system, kind.partial))
+    if alone := sorted(whole.keys() ^ part.keys()):
+        raise InvalidInput(
+            f"{', '.join(alone)} was not run with both {kind.system} and {kind.partial}",
+            remedy="run fvc with both on the same sets",
+        )
+    return {name: Both(whole[name], part[name]) for name in whole}
+
+
+def _load_system(results: Path, system: str) -> dict[str, Observed]:
     paths = sorted(results.glob(f"*/{system}/run.json"), key=lambda path: natural(str(path)))
     found = {path.parent.parent.name: _load(path.parent) for path in paths}
     if not found:
-        systems = ",".join(kind.system for kind in KINDS.values())
+        systems = ",".join(name for kind in KINDS.values() for name in (kind.system, kind.partial))
         raise InvalidInput(
             f"no scores of {system} in {results}", remedy=f"run fvc with --systems {systems} --out {results}"
         )
@@ -156,7 +181,7 @@ def calibrate(runs: Runs, *, name: str) -> dict[str, Any]:
     } | {kind: _judge(sets, left_out(sets, KINDS[kind].terms)) for kind, sets in runs.items()}
 
 
-def left_out(sets: Mapping[str, Observed], terms: Sequence[str]) -> dict[str, Model]:
+def left_out(sets: Mapping[str, Both], terms: Sequence[str]) -> dict[str, Model]:
     """Return the model for each set that was fitted to the others.
 
     Raises
@@ -180,8 +205,10 @@ def save(report: Mapping[str, Any], runs: Runs, results: Path, out: Path) -> Non
     if not out.parent.is_dir():
         raise InvalidInput(f"{out.parent} is no folder", remedy="run in the source tree, or give --out FILE")
     for kind, sets in runs.items():
-        for name, model in left_out(sets, KINDS[kind].terms).items():
-            _save_left_out(results / name, KINDS[kind].system, sets[name], model)
+        system, partial, terms = KINDS[kind]
+        for name, model in left_out(sets, terms).items():
+            _save_left_out(results / name, system, sets[name].whole, model)
+            _save_left_out(results / name, partial, sets[name].part, model)
     write_atomic(results / REPORT, dumps(report))
     shipped = {key: report[key] for key in ("calibration", "provenance")}
     write_atomic(out, json.dumps(shipped, indent=2) + "\n")
@@ -227,14 +254,14 @@ def load_report(results: Path) -> dict[str, Any] | None:
 def inputs_digest(runs: Runs) -> str:
     """Return the SHA-256 of the sets' names and evidence, in hexadecimal."""
     lines = (
-        f"{kind} {name} {part.digest}\n"
+        f"{kind} {name} {both.whole.digest} {both.part.digest}\n"
         for kind, sets in sorted(runs.items())
-        for name, part in sorted(sets.items())
+        for name, both in sorted(sets.items())
     )
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def fit(parts: Sequence[Observed], terms: Sequence[str]) -> Model:
+def fit(sets: Sequence[Both], terms: Sequence[str]) -> Model:
     """Fit the weights and the tail to several sets together.
 
     Each term is neutral in the middle of its two classes; what the intercept leaves goes to the first. Pairs
@@ -246,26 +273,46 @@ def fit(parts: Sequence[Observed], terms: Sequence[str]) -> Model:
         Too few scores, or no overlap of mated and non-mated ones: no weights are the best then.
     """
     columns = [Evidence._fields.index(term) for term in terms]
-    values = np.concatenate([part.values[~part.failed][:, columns] for part in parts])
-    mated = np.concatenate([part.mated[~part.failed] for part in parts])
-    known = np.isfinite(values).all(axis=1)
-    values, mated = values[known], mated[known]
+    drawn = [(one, count) for both in sets for one, count in zip(both, (1.0, PARTIAL), strict=True)]
+    rows = np.concatenate([one.values[~one.failed] for one, _ in drawn])
+    mated = np.concatenate([one.mated[~one.failed] for one, _ in drawn])
+    counts = np.concatenate([np.full((~one.failed).sum(), count) for one, count in drawn])
+    known = np.isfinite(rows[:, columns]).all(axis=1)
+    values, share, mated, counts = rows[known][:, columns], size(rows[known]), mated[known], counts[known]
     if (~mated).sum() < 1 / TAIL_RATE or not mated.any():
         raise _unfit(mated)
-    weights, intercept = logistic(values[mated], values[~mated])
-    stated = values @ weights + intercept
+    weights, intercepts = logistic(values, share, mated, counts)
+    stated = _stated(values, share, weights, intercepts) / np.log(10)
     if stated[mated].min() > stated[~mated].max():
         raise _unfit(mated)
-    weights, intercept = weights / np.log(10), intercept / np.log(10)
-    neutral = (values[mated].mean(axis=0) + values[~mated].mean(axis=0)) / 2
+    middle = (values[mated].mean(axis=0) + values[~mated].mean(axis=0)) / 2
+    few, many = (_lines(*end, middle) for end in zip(weights, intercepts, strict=True))
+    found = {name: Term(*ends) for name, *ends in zip(terms, few, many, strict=True)}
+    return Model(found, *_tail(stated[~mated], counts[~mated]))
+
+
+def size(values: Floats) -> Floats:
+    """Return the share (n,) with which the weights for many minutiae count, of evidence (n, 5)."""
+    return np.minimum(1.0, values[:, Evidence._fields.index("fewer")] / MANY)
+
+
+def _lines(weights: Floats, intercept: float, neutral: Floats) -> list[Line]:
+    """Return lines, in log10, of a natural logarithm's weights and intercept."""
+    neutral = neutral.copy()
     neutral[0] -= (intercept + weights @ neutral) / weights[0]
-    nonmated = stated[~mated] / np.log(10)
-    start = float(np.quantile(nonmated, 1 - TAIL_RATE))
-    if not (nonmated > start).any():
-        raise _unfit(mated)
-    excess = float((nonmated[nonmated > start] - start).mean())
-    found = {term: Term(_rounded(a), _rounded(b)) for term, a, b in zip(terms, weights, neutral, strict=True)}
-    return Model(found, _rounded(start), TAIL_RATE, _rounded(excess))
+    return [Line(_rounded(a), _rounded(b)) for a, b in zip(weights / np.log(10), neutral, strict=True)]
+
+
+def _tail(nonmated: Floats, counts: Floats) -> tuple[float, float, float]:
+    """Return where the tail of the ratios begins, at which rate, and the mean excess over it."""
+    order = np.argsort(nonmated)
+    passed = counts[order].cumsum() / counts.sum()
+    start = float(nonmated[order][np.searchsorted(passed, 1 - TAIL_RATE)])
+    above = nonmated > start
+    if not above.any():
+        raise _unfit(np.zeros(len(nonmated), bool))
+    excess = float(np.average(nonmated[above] - start, weights=counts[above]))
+    return _rounded(start), TAIL_RATE, _rounded(excess)
 
 
 def _rounded(number: float) -> float:
@@ -279,35 +326,57 @@ def _unfit(mated: NDArray[np.bool_]) -> InvalidInput:
     )
 
 
-def logistic(mated: Floats, nonmated: Floats) -> tuple[Floats, float]:
-    """Return weights a (k,) and intercept b of the natural log likelihood ratio a . x + b of values x (n, k).
+def logistic(
+    values: Floats, share: Floats, mated: NDArray[np.bool_], counts: Floats
+) -> tuple[Floats, Floats]:
+    """Return weights a (2, k) and intercepts b (2,) of the natural log likelihood ratio of values x (n, k).
 
-    They minimise mean ln(1 + exp(-(a . x + b))) over mated + mean ln(1 + exp(a . x + b)) over non-mated: both
-    classes weigh the same, so that the log odds are the log likelihood ratio.
+    It is (1 - s) (a[0] . x + b[0]) + s (a[1] . x + b[1]), with s the `share` of each value. They minimise the
+    mean of ln(1 + 1 / ratio) over mated, plus that of ln(1 + ratio) over non-mated, each value as often as it
+    counts: both classes weigh the same, so that the log odds are the log likelihood ratio. No weight is below
+    `LEAST_WEIGHT`: that something agrees never speaks against.
     """
-    centre, spread = nonmated.mean(axis=0), nonmated.std(axis=0)
-    spread = np.where(spread > 0, spread, 1.0)
-    m, n = (mated - centre) / spread, (nonmated - centre) / spread
+    spread = values.std(axis=0)
+    scaled = values / np.where(spread > 0, spread, 1.0)
+    sign = np.where(mated, -1.0, 1.0)
+    weight = counts / np.where(mated, counts[mated].sum(), counts[~mated].sum())
+    k = values.shape[1]
 
     def cost(line: Floats) -> tuple[float, Floats]:
-        a, b = line[:-1], line[-1]
-        of_m, of_n = m @ a + b, n @ a + b
-        wrong_m, wrong_n = expit(-of_m), expit(of_n)
-        value = np.logaddexp(0, -of_m).mean() + np.logaddexp(0, of_n).mean()
-        slope = (wrong_n @ n) / len(n) - (wrong_m @ m) / len(m)
-        return float(value), np.append(slope, wrong_n.mean() - wrong_m.mean())
+        a, b = line[: 2 * k].reshape(2, k), line[2 * k :]
+        wrong = sign * _stated(scaled, share, a, b)
+        slope = weight * sign * expit(wrong)
+        each = np.stack((slope * (1 - share), slope * share))
+        return float(weight @ np.logaddexp(0, wrong)), np.append(each @ scaled, each.sum(axis=1))
 
-    start = np.append(np.ones(m.shape[1]), 0.0)
-    found = minimize(cost, start, jac=True, method="BFGS", options={"gtol": 1e-9}).x
-    a = found[:-1] / spread
-    return a, float(found[-1] - a @ centre)
+    start = np.append(np.ones(2 * k), (0.0, 0.0))
+    bounds = [(LEAST_WEIGHT, None)] * (2 * k) + [(None, None)] * 2
+    found = minimize(
+        cost,
+        start,
+        jac=True,
+        method="L-BFGS-B",
+        bounds=bounds,
+        options={"ftol": 1e-14, "gtol": 1e-9, "maxiter": 10_000},
+    ).x
+    return found[: 2 * k].reshape(2, k) / np.where(spread > 0, spread, 1.0), found[2 * k :]
+
+
+def _stated(values: Floats, share: Floats, weights: Floats, intercepts: Floats) -> Floats:
+    """Return the natural logarithm of the ratio that `logistic` describes."""
+    few, many = (values @ a + b for a, b in zip(weights, intercepts, strict=True))
+    stated: Floats = (1 - share) * few + share * many
+    return stated
 
 
 def ratios_of(values: Floats, model: Model) -> Floats:
-    """Return the ratios that a model states for evidence (n, 4); `LOWEST` where a term is missing."""
-    total = np.zeros(len(values))
+    """Return the ratios that a model states for evidence (n, 5); `LOWEST` where a term is missing."""
+    total, share = np.zeros(len(values)), size(values)
     for name, term in model.terms.items():
-        total += term.weight * (values[:, Evidence._fields.index(name)] - term.neutral)
+        value = values[:, Evidence._fields.index(name)]
+        known = np.isfinite(value)
+        few, many = (weight * (np.where(known, value, 0.0) - neutral) for weight, neutral in term)
+        total += np.where(known, (1 - share) * few + share * many, np.nan)
     return np.fmax(LOWEST, total)
 
 
@@ -338,25 +407,34 @@ def state(observed: Observed, model: Model) -> Ratios:
     return Ratios(ratios[observed.mated & kept], ratios[~observed.mated & kept])
 
 
-def _judge(sets: Mapping[str, Observed], models: Mapping[str, Model]) -> dict[str, Any]:
+def _judge(sets: Mapping[str, Both], models: Mapping[str, Model]) -> dict[str, Any]:
     """Judge each left-out set, and all together, each pair by the model and threshold that never saw it."""
+    whole = {name: both.whole for name, both in sets.items()}
+    part = {name: both.part for name, both in sets.items()}
+    return {
+        "left_out": {name: _judge_set(whole[name], models[name]) for name in sets},
+        "pooled": judge(whole, models),
+        "parts": judge(part, models),
+    }
+
+
+def _judge_set(observed: Observed, model: Model) -> dict[str, Any]:
+    ratios = state(observed, model)
+    rates = [_observe(rate, [_above(ratios, model.threshold(rate))]) for rate in RATES]
+    failed = int(observed.failed.sum())
+    return _costs(ratios) | {"failed": failed, "thresholds": rates, "fit": asdict(model)}
+
+
+def judge(sets: Mapping[str, Observed], models: Mapping[str, Model]) -> dict[str, Any]:
+    """Judge all sets together, each by its own model: costs in bits, error rates at stated thresholds."""
     stated = {name: state(sets[name], models[name]) for name in sets}
     pooled = Ratios(*(np.concatenate(parts) for parts in zip(*stated.values(), strict=True)))
     rates = [
         _observe(rate, [_above(stated[name], models[name].threshold(rate)) for name in sets])
         for rate in POOLED_RATES
     ]
-    failed = sum(int(part.failed.sum()) for part in sets.values())
-    return {
-        "left_out": {name: _judge_set(sets[name], stated[name], models[name]) for name in sets},
-        "pooled": _costs(pooled) | {"failed": failed, "thresholds": rates},
-    }
-
-
-def _judge_set(observed: Observed, ratios: Ratios, model: Model) -> dict[str, Any]:
-    rates = [_observe(rate, [_above(ratios, model.threshold(rate))]) for rate in RATES]
-    failed = int(observed.failed.sum())
-    return _costs(ratios) | {"failed": failed, "thresholds": rates, "fit": asdict(model)}
+    failed = sum(int(one.failed.sum()) for one in sets.values())
+    return _costs(pooled) | {"failed": failed, "thresholds": rates}
 
 
 def _costs(ratios: Ratios) -> dict[str, Any]:
@@ -381,17 +459,22 @@ def _observe(
 def _provenance(runs: Runs, name: str) -> dict[str, Any]:
     return {
         "description": "Logistic regression with both classes of equal weight; exponential tail over the "
-        "99th percentile of the non-mated pairs. Every pair of impressions of a set, sets not mixed.",
+        "99th percentile of the non-mated pairs. Every pair of impressions of a set, sets not mixed; with "
+        "whole probes, and with parts of them, which count half.",
         "command": f"python -m benchmarks calibrate --scores RESULTS --name {name}",
         "inputs_sha256": inputs_digest(runs),
-        "sets": {kind: {each: _counts(part) for each, part in sets.items()} for kind, sets in runs.items()},
+        "sets": {kind: {each: _counts(both) for each, both in sets.items()} for kind, sets in runs.items()},
     }
 
 
-def _counts(part: Observed) -> dict[str, int]:
-    kept = ~part.failed
-    mated, nonmated = (int((which & kept).sum()) for which in (part.mated, ~part.mated))
-    return {"mated": mated, "nonmated": nonmated, "failed": int(part.failed.sum())}
+def _counts(both: Both) -> dict[str, dict[str, int]]:
+    return {name: _count(one) for name, one in zip(Both._fields, both, strict=True)}
+
+
+def _count(one: Observed) -> dict[str, int]:
+    kept = ~one.failed
+    mated, nonmated = (int((which & kept).sum()) for which in (one.mated, ~one.mated))
+    return {"mated": mated, "nonmated": nonmated, "failed": int(one.failed.sum())}
 
 
 def _load(folder: Path) -> Observed:

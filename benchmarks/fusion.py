@@ -113,11 +113,11 @@ def load(results: Path) -> tuple[dict[str, Ratios], Model]:
     InvalidInput
         There is none, a file is not its run's, or there is one set alone.
     """
-    system, terms = calibration.KINDS["ridges"]
-    sets = calibration.load_system(results, system)
-    models = calibration.left_out(sets, terms)
-    found = {name: _by_finger(part, name, models[name]) for name, part in sets.items()}
-    return found, calibration.fit(list(sets.values()), terms)
+    kind = calibration.KINDS["ridges"]
+    sets = calibration.load_kind(results, kind)
+    models = calibration.left_out(sets, kind.terms)
+    found = {name: _by_finger(both.whole, name, models[name]) for name, both in sets.items()}
+    return found, calibration.fit(list(sets.values()), kind.terms)
 
 
 def measure(

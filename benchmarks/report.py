@@ -218,7 +218,8 @@ def calibration_table(report: Mapping[str, Any], kind: str) -> Table:
         f"Calibration {report['calibration']['id']}, {kind}: each set by a fit to the others",
         ["set", "mated", "non-mated", "Cllr bits", "Cllr_min", *headings],
     )
-    for name, entry in {**section["left_out"], "pooled": section["pooled"]}.items():
+    together = {"pooled": section["pooled"], "pooled, parts as probes": section["parts"]}
+    for name, entry in {**section["left_out"], **together}.items():
         observed = [f"{each['fmr']:.2g} ({each['false_matches']})" for each in entry["thresholds"]]
         counts = [str(entry["mated"]), str(entry["nonmated"])]
         costs = [f"{entry['cllr']:.4f}", f"{entry['cllr_min']:.4f}"]

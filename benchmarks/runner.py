@@ -42,7 +42,7 @@ FAILED = -math.inf
 
 EVIDENCE = "evidence.csv"
 
-NO_EVIDENCE = Evidence(FAILED, 0.0, 0.0, None)
+NO_EVIDENCE = Evidence(FAILED, 0.0, 0.0, None, 0)
 """Evidence of such a pair."""
 
 PACKAGES = (

@@ -11,14 +11,17 @@ import tempfile
 from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+from benchmarks.partial import part_of
 from enroll.image import encode_png, read_image, resample
 from enroll.pipeline import extract
 from matcher.calibration import shipped
 from matcher.codecs import decode, encode
 from matcher.compare import Evidence, evidence, prepare, score
+from matcher.cylinders import Prepared
 from matcher.errors import InvalidInput
+from matcher.template import Template
 
 
 class System(Protocol):
@@ -70,6 +73,10 @@ class EvidentSystem(System, Protocol):
         """Return what speaks for and against one finger; not timed."""
 
 
+def _through_iso(template: Template) -> Prepared:
+    return prepare(decode(encode(template, "iso-19794-2:2005"))[0])
+
+
 class Papilar:
     """The project's own extraction and comparison, in their defaults; scores are log10 likelihood ratios.
 
@@ -79,6 +86,7 @@ class Papilar:
     name = "papilar"
     concurrent = True
     in_process = True
+    ready: Callable[[Template], Prepared] = staticmethod(prepare)
 
     def about(self) -> Mapping[str, str]:
         """Return the installed version and the calibration of its scores."""
@@ -87,7 +95,7 @@ class Papilar:
     def extract(self, data: bytes, *, ppi: float | None) -> Any:
         """Extract and prepare; None where the pipeline rejects the print."""
         extraction = extract(read_image(data, ppi=ppi))
-        return None if extraction.rejected else prepare(extraction.template)
+        return None if extraction.rejected else self.ready(extraction.template)
 
     def compare(self, probe: Any, reference: Any) -> float:
         """Return the log10 likelihood ratio."""
@@ -105,11 +113,42 @@ class PapilarIso(Papilar):
     """The same through records of ISO/IEC 19794-2:2005: minutiae alone, no ridge description."""
 
     name = "papilar-iso"
+    ready = staticmethod(_through_iso)
+
+
+class Parted(NamedTuple):
+    """A print as a reference, and a part of it as a probe."""
+
+    whole: Prepared
+    part: Prepared
+
+
+class PapilarPart(Papilar):
+    """Parts of prints, as probes, against whole ones (see `benchmarks.partial`)."""
+
+    name = "papilar-part"
 
     def extract(self, data: bytes, *, ppi: float | None) -> Any:
-        """Extract, write and read an ISO record, and prepare; None where the pipeline rejects the print."""
-        record = _template(data, ppi)
-        return None if record is None else prepare(decode(record)[0])
+        """Extract and prepare the whole and a part of it; None where the pipeline rejects either."""
+        image = read_image(data, ppi=ppi)
+        extraction = extract(image)
+        part = None if extraction.rejected else part_of(image, extraction.template)
+        return None if part is None else Parted(self.ready(extraction.template), self.ready(part))
+
+    def compare(self, probe: Any, reference: Any) -> float:
+        """Return the log10 likelihood ratio of the probe's part and the whole reference."""
+        return score(probe.part, reference.whole)
+
+    def evidence(self, probe: Any, reference: Any) -> Evidence:
+        """Return what the calibration is fitted to."""
+        return evidence(probe.part, reference.whole)
+
+
+class PapilarPartIso(PapilarPart):
+    """The same through records of ISO/IEC 19794-2:2005."""
+
+    name = "papilar-part-iso"
+    ready = staticmethod(_through_iso)
 
 
 class Nbis:
@@ -261,6 +300,8 @@ class CommandSystem:
 SYSTEMS: dict[str, Callable[[], System]] = {
     "papilar": Papilar,
     "papilar-iso": PapilarIso,
+    "papilar-part": PapilarPart,
+    "papilar-part-iso": PapilarPartIso,
     "nbis": Nbis,
 }
 """The systems that `--systems` can name."""

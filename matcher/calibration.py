@@ -1,10 +1,13 @@
 """Evidence -> log10 likelihood ratio; false-match rate -> threshold. `calibration.json` holds the numbers.
 
 The likelihood ratio is a logistic regression of the parts of the evidence. There are two: one for prints
-that both have a ridge description, one for minutiae alone. The tail, from which thresholds for rates rarer
-than the fitting sets can count are taken, is exponential: among impostors the excess of the ratio's logarithm
-over a high level has the same mean at every level (the mean-excess test of extreme-value theory), so the
-false-match rate falls by a constant factor per unit.
+that both have a ridge description, one for minutiae alone. What a part is worth depends on how much there is
+to compare: four minutiae that agree say less than twenty. So each part has two weights, that of prints with
+hardly a minutia and that of prints with `MANY`, and between them counts in proportion.
+
+The tail, from which thresholds for rates rarer than the fitting sets can count are taken, is exponential:
+among impostors the excess of the ratio's logarithm over a high level has the same mean at every level (the
+mean-excess test of extreme-value theory), so the false-match rate falls by a constant factor per unit.
 
 References
 ----------
@@ -25,6 +28,9 @@ from typing import Any, NamedTuple, Self
 LOWEST = -3.0
 """Least ratio that is ever stated: a comparison of few minutiae cannot speak louder against."""
 
+MANY = 30.0
+"""Minutiae with a cylinder, of the print that has fewer, from which on more of them change no weight."""
+
 YELLOW_FMR, GREEN_FMR = 1e-3, 1e-5
 """False-match rates of one comparison from which a score is yellow, and green."""
 
@@ -35,19 +41,23 @@ class Evidence(NamedTuple):
     Attributes
     ----------
     structure : float
-        Natural logarithm of the mean relaxed worth of the best pairs of cylinders.
+        How well the best pairs of cylinders agree, in deviations above what both prints have with strangers
+        (see `matcher.structure`).
     share : float
         Matched minutiae over those expected in the common area, by weight: 0 to about 1.
     matched : float
         Weight of the matched minutiae. No part of the ratio: it grows with the area in common.
     ridges : float or None
         Mean agreement of the ridges over the common area, -1 to 1; None where a description is missing.
+    fewer : int
+        Minutiae with a cylinder, of the print that has fewer. No part of the ratio: it says what parts weigh.
     """
 
     structure: float
     share: float
     matched: float
     ridges: float | None
+    fewer: int
 
 
 class Part(NamedTuple):
@@ -66,11 +76,24 @@ class Band(StrEnum):
     GREEN = "green"
 
 
-class Term(NamedTuple):
+class Line(NamedTuple):
     """`weight` (value - `neutral`) is what a part adds, log10."""
 
     weight: float
     neutral: float
+
+
+class Term(NamedTuple):
+    """What a part adds: `few` of prints without minutiae, `many` of those with `MANY` and more."""
+
+    few: Line
+    many: Line
+
+    def adds(self, value: float, fewer: float) -> float:
+        """Return what a part of this value adds, of prints with so many minutiae."""
+        few, many = (weight * (value - neutral) for weight, neutral in self)
+        share = min(1.0, fewer / MANY)
+        return (1 - share) * few + share * many
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +116,7 @@ class Model:
     def parts(self, evidence: Evidence) -> tuple[Part, ...]:
         """Return what each part of the evidence adds."""
         measured = ((name, float(getattr(evidence, name)), term) for name, term in self.terms.items())
-        return tuple(
-            Part(name, value, term.weight * (value - term.neutral)) for name, value, term in measured
-        )
+        return tuple(Part(name, value, term.adds(value, evidence.fewer)) for name, value, term in measured)
 
     def threshold(self, fmr: float) -> float:
         """Return the ratio that impostors exceed at the rate `fmr`, which is at most `tail_rate`."""
@@ -175,7 +196,7 @@ class Calibration:
 
 
 def _model(fields: Mapping[str, Any]) -> Model:
-    terms = {name: Term(*term) for name, term in fields["terms"].items()}
+    terms = {name: Term(*(Line(*line) for line in ends)) for name, ends in fields["terms"].items()}
     return Model(terms, fields["tail_from"], fields["tail_rate"], fields["tail_mean"])
 
 

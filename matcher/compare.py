@@ -1,9 +1,10 @@
 """One to one: two prepared templates -> a log10 likelihood ratio, its parts, and how the prints lie.
 
 The straight line: similarity of all cylinder pairs -> the best one-to-one pairs -> relaxation, in which pairs
-that agree with each other on distance and direction keep their worth and the others lose it (`structure`) ->
-the motions that the best pairs propose -> for each, minutiae paired and the probe bent onto the reference
-(`share`) -> the ridges of both held against each other (`ridges`) -> the best motion's evidence, calibrated.
+that agree with each other on distance and direction keep their worth and the others lose it (`structure`, in
+deviations above what the two have with strangers) -> the motions that the best pairs propose -> for each,
+minutiae paired and the probe bent onto the reference (`share`) -> the ridges of both held against each other
+(`ridges`) -> the best motion's evidence, calibrated.
 
 References
 ----------
@@ -26,6 +27,7 @@ from matcher.calibration import Calibration, Evidence, Part, shipped
 from matcher.cylinders import Prepared, frozen, prepare
 from matcher.kernels import minutiae, ridges
 from matcher.ridges import FINEST, PERIODS
+from matcher.structure import UNLIKE, Relaxation, above
 
 __all__ = [
     "Alignment",
@@ -43,33 +45,6 @@ __all__ = [
 
 Trace = Callable[[str, NDArray[np.generic] | Mapping[str, object]], None]
 Floats = NDArray[np.float64]
-
-
-class Relaxation(NamedTuple):
-    """Numbers of the relaxation; the published ones [1]_ unless a comment says otherwise."""
-
-    least_common: float = 0.6 * 192
-    """Cells that two cylinders must share to be compared."""
-    most_turn: float = 7 * np.pi / 12
-    """Largest direction difference of a pair. Published: pi/2; wider, so that the upright and the turned
-    hypothesis overlap by 30 degrees and a print turned by a quarter is lost to neither."""
-    turned_lead: float = 0.3
-    """Natural logarithm by which the structure must be larger upside down than upright to be taken for so:
-    few prints are. It is not taken off: a print that is turned loses nothing."""
-    pairs_least: int = 4
-    pairs_most: int = 12
-    pairs_middle: float = 20.0
-    pairs_steepness: float = 0.4
-    rounds: int = 5
-    keep: float = 0.5
-    mu_distance: float = 5.0
-    tau_distance: float = -1.6
-    mu_angle: float = np.pi / 12
-    tau_angle: float = -30.0
-    floor: float = 1e-3
-    """Structure of prints that cannot be compared, below that of any two that can."""
-    proposals: int = 5
-    """Motions proposed by each hypothesis (own choice; does not touch the structure)."""
 
 
 class Alignment(NamedTuple):
@@ -185,7 +160,6 @@ class Numbers(NamedTuple):
 
 
 NUMBERS = Numbers()
-FLOOR = NUMBERS.relaxation.floor
 
 
 def evidence(probe: Prepared, reference: Prepared, *, numbers: Numbers = NUMBERS) -> Evidence:
@@ -199,7 +173,7 @@ def evidence(probe: Prepared, reference: Prepared, *, numbers: Numbers = NUMBERS
     Returns
     -------
     Evidence
-        Structure ln(`FLOOR`) and no more when either has fewer than two cylinders.
+        Structure `UNLIKE` and no more when either has fewer than two cylinders.
     """
     return _best(probe, reference, numbers)[0]
 
@@ -287,11 +261,13 @@ def _best(probe: Prepared, reference: Prepared, numbers: Numbers) -> tuple[Evide
 
     Three calls of compiled code, and little else: meanwhile other threads run.
     """
-    structure, motions = _motions(probe, reference, numbers)
+    found, motions = _motions(probe, reference, numbers)
+    fewer = min(len(probe.every.minutia), len(reference.every.minutia))
     if not len(motions):
-        return Evidence(structure, 0.0, 0.0, None), _STILL
+        return Evidence(UNLIKE, 0.0, 0.0, None, fewer), _STILL
+    structure = above(found, probe.strangers, reference.strangers)
     both = len(probe.ridges) > 0 and len(reference.ridges) > 0
-    found, agreeing, met, side = ridges.best(
+    best, agreeing, met, side = ridges.best(
         probe.pose,
         probe.ridges if both else _NO_RIDGES,
         reference.pose,
@@ -302,20 +278,20 @@ def _best(probe: Prepared, reference: Prepared, numbers: Numbers) -> tuple[Evide
         numbers.waves,
     )
     matched, share = minutiae.share(
-        found.lying,
+        best.lying,
         probe.quality,
         reference.pose,
         reference.quality,
-        found.pairs,
-        found.misfit,
+        best.pairs,
+        best.misfit,
         numbers.alignment,
     )
-    said = Evidence(structure, share, matched, agreeing if both else None)
-    return said, _Best(found.motion, found.pairs, Bend(found.at, found.weights), met, side < 0)
+    said = Evidence(structure, share, matched, agreeing if both else None, fewer)
+    return said, _Best(best.motion, best.pairs, Bend(best.at, best.weights), met, side < 0)
 
 
 def _motions(probe: Prepared, reference: Prepared, numbers: Numbers) -> tuple[float, Floats]:
-    """Return the structure, and the motions that are worth following up."""
+    """Return the structure, its natural logarithm, and the motions that are worth following up."""
     structure, motions = minutiae.motions(
         (probe.pose, probe.every, probe.sure),
         (reference.pose, reference.every, reference.sure),

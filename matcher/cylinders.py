@@ -10,18 +10,20 @@ References
 """
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from matcher import structure
 from matcher.kernels import cylinders as kernels
 from matcher.kernels import minutiae
 from matcher.template import Template
 
-CODE = "mcc-192x6-2"
-"""Names what `prepare` gives; a change of it, of `Shape` or of the kernels behind it changes this, and
-galleries are rebuilt."""
+CODE = "mcc-192x6-2-64"
+"""Names what `prepare` gives; a change of it, of `Shape`, of the cohort or of the kernels behind them changes
+this, and galleries are rebuilt."""
 
 WORDS = 18
 """uint64 words of a cylinder: six sectors of three."""
@@ -77,6 +79,8 @@ class Prepared:
         Of those of good quality alone, as if there were no others.
     ridges : ndarray of uint8, shape (b,)
         The ridge description, packed (see `matcher.ridges`); b is 0 where there is none.
+    strangers : ndarray of float32, shape (2,)
+        Mean and deviation of the structure that the print has with strangers (see `matcher.structure`).
     """
 
     pose: NDArray[np.float32]
@@ -84,9 +88,10 @@ class Prepared:
     every: Cylinders
     sure: Cylinders
     ridges: NDArray[np.uint8]
+    strangers: NDArray[np.float32]
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _unpickled, (self.pose, self.quality, self.every, self.sure, self.ridges)
+        return _unpickled, (self.pose, self.quality, self.every, self.sure, self.ridges, self.strangers)
 
 
 def _unpickled(
@@ -95,11 +100,12 @@ def _unpickled(
     every: Cylinders,
     sure: Cylinders,
     ridges: NDArray[np.uint8],
+    strangers: NDArray[np.float32],
 ) -> Prepared:
     """Return what was pickled with its arrays read-only again, which most protocols forget."""
-    for array in (pose, quality, *every, *sure, ridges):
+    for array in (pose, quality, *every, *sure, ridges, strangers):
         array.flags.writeable = False
-    return Prepared(pose, quality, every, sure, ridges)
+    return Prepared(pose, quality, every, sure, ridges, strangers)
 
 
 def cell_centres(shape: Shape) -> NDArray[np.float32]:
@@ -128,7 +134,7 @@ LEAST_SURE = 6
 
 
 def prepare(template: Template) -> Prepared:
-    """Compute the cylinders of a template's best 255 minutiae.
+    """Compute the cylinders of a template's best 255 minutiae, and how they agree with those of strangers.
 
     Parameters
     ----------
@@ -140,11 +146,23 @@ def prepare(template: Template) -> Prepared:
         Without cylinders (m = 0) when the minutiae are too few or too scattered: a value, no error.
     """
     best = template.best(MOST_MINUTIAE)
+    pose, every, sure = coded = _coded(best)
+    ridges = frozen(np.frombuffer(best.ridges, np.uint8))
+    met = frozen(structure.strangers(coded, _cohort()))
+    return Prepared(pose, frozen(best.quality), every, sure, ridges, met)
+
+
+@cache
+def _cohort() -> tuple[structure.Coded, ...]:
+    return tuple(_coded(one) for one in structure.cohort())
+
+
+def _coded(best: Template) -> tuple[NDArray[np.float32], Cylinders, Cylinders]:
+    """Return the pose of a template's minutiae, the best of which come first, and both kinds of cylinders."""
     angle = np.where(best.angle > np.pi, best.angle - 2 * np.pi, best.angle)
     pose = np.column_stack((best.xy, angle)).astype(np.float32)
-    every, sure = _cylinders(pose, int((best.quality >= SURE_QUALITY).sum()))  # the best come first
-    ridges = frozen(np.frombuffer(best.ridges, np.uint8))
-    return Prepared(frozen(pose), frozen(best.quality), every, sure, ridges)
+    every, sure = _cylinders(pose, int((best.quality >= SURE_QUALITY).sum()))
+    return frozen(pose), every, sure
 
 
 def _cylinders(pose: NDArray[np.float32], count: int) -> tuple[Cylinders, Cylinders]:

@@ -7,6 +7,7 @@ starts from the version, so that a flipped bit there is not taken for a newer pr
     row            (g,)     int64     the store's row numbers, those of one finger together, ascending
     finger         (g,)     uint8     each row's finger position
     encounter      (g,)     int64     first row of the encounter that each row is of
+    strangers      (g, 2)   float32   what structure each row has with strangers
     check          (g,)     uint32    CRC-32 of what a full comparison reads of each row
     minutiae       (g + 1,) int64     where each row's minutiae begin
     pose           (n, 3)   float32
@@ -46,7 +47,7 @@ from matcher.errors import GalleryCorrupt, GalleryTooNew
 from matcher.template import Finger
 
 MAGIC = b"PAPSEG\r\n"
-VERSION = 5
+VERSION = 6
 _PREFIX = struct.Struct("<8sHxxIQ")  # magic, version, header CRC-32, header length
 _ALIGN = 64
 
@@ -264,7 +265,8 @@ class SealedSegment:
         minutiae, ridges = self._part("minutiae", slot), self._part("ridge_starts", slot)
         a = self._arrays
         every, sure = self._cylinders("", slot), self._cylinders("sure_", slot)
-        found = Prepared(a["pose"][minutiae], a["quality"][minutiae], every, sure, a["ridges"][ridges])
+        pose, quality, description = a["pose"][minutiae], a["quality"][minutiae], a["ridges"][ridges]
+        found = Prepared(pose, quality, every, sure, description, a["strangers"][slot])
         if _check(found) != a["check"][slot]:
             raise _corrupt(self.path, f"has a damaged row {self.rows[slot]}")
         return found
@@ -351,7 +353,7 @@ _COLUMNS: Mapping[str, _Column] = {
     "codes": _Column(lambda e: e.compact.codes, np.uint64, (4,), "compact_starts"),
 }
 _COMPARED = frozenset(name for name, column in _COLUMNS.items() if column.starts != "compact_starts")
-_SMALL = {"finger": np.uint8, "check": np.uint32}  # of the others, those that are not int64
+_SMALL = {"finger": np.uint8, "strangers": np.float32, "check": np.uint32}  # the others: int64
 _HEAD = 4096  # bytes for prefix and header, which take half of it
 _CHUNK = 1 << 22  # bytes read at a time
 _BLOCK = 256
@@ -363,12 +365,12 @@ def _small(rows: Sequence[int], entries: Sequence[Entry]) -> dict[str, NDArray[A
     owners = {column.starts: column for column in _COLUMNS.values()}
     lengths = np.zeros((len(owners), len(rows) + 1), np.int64)
     fingers, encounters = np.zeros(len(rows), np.uint8), np.zeros(len(rows), np.int64)
-    checks = np.zeros(len(rows), np.uint32)
+    strangers, checks = np.zeros((len(rows), 2), np.float32), np.zeros(len(rows), np.uint32)
     for slot, entry in enumerate(entries):
         lengths[:, slot + 1] = [len(column.of(entry)) for column in owners.values()]
         fingers[slot], encounters[slot] = entry.place
-        checks[slot] = _check(entry.prepared)
-    places = {"finger": fingers, "encounter": encounters, "check": checks}
+        strangers[slot], checks[slot] = entry.prepared.strangers, _check(entry.prepared)
+    places = {"finger": fingers, "encounter": encounters, "strangers": strangers, "check": checks}
     starts = dict(zip(owners, lengths.cumsum(axis=1), strict=True))
     return {"row": np.asarray(rows, np.int64), **places, **starts}
 
@@ -376,7 +378,8 @@ def _small(rows: Sequence[int], entries: Sequence[Entry]) -> dict[str, NDArray[A
 def _check(prepared: Prepared) -> int:
     """Return the CRC-32 of a row's arrays, one after the other."""
     crc = 0
-    for array in (prepared.pose, prepared.quality, *prepared.every, *prepared.sure, prepared.ridges):
+    one = prepared
+    for array in (one.pose, one.quality, *one.every, *one.sure, one.ridges, one.strangers):
         crc = zlib.crc32(array.data, crc)
     return crc
 

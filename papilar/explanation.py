@@ -13,7 +13,7 @@ from matcher.template import PPI, Template
 
 PARTS: Mapping[str, str] = MappingProxyType(
     {
-        "structure": "neighbourhoods of minutiae agree (ln)",
+        "structure": "minutiae agree (deviations above strangers)",
         "share": "share of expected minutiae matched",
         "ridges": "ridges agree (-1 to 1)",
     }

@@ -253,22 +253,33 @@ def same(a, b):
     return [array.tobytes() for array in a] == [array.tobytes() for array in b]
 
 
-def motions(probe, reference, p, q, favour=1):
+def levels(probe, reference, p, favour=1):
     """Both kinds of cylinders, also where they are the same: their mean is then that of one."""
     pose, *kinds = probe
     other_pose, *other_kinds = reference
-    levels = [
-        level(pose, *both, p, favour) for both in zip(kinds, [other_pose] * 2, other_kinds, strict=True)
-    ]
-    upright, turned = (np.mean([one[side].structure for one in levels]) for side in (0, 1))
-    sides = (1, 0) if turned > upright + p.turned_lead else (0, 1)
+    return [level(pose, *both, p, favour) for both in zip(kinds, [other_pose] * 2, other_kinds, strict=True)]
+
+
+def better(found, p):
+    upright, turned = (np.mean([one[side].structure for one in found]) for side in (0, 1))
+    return (1, turned) if turned > upright + p.turned_lead else (0, upright)
+
+
+def structure_of(probe, reference, p):
+    return better(levels(probe, reference, p), p)[1]
+
+
+def motions(probe, reference, p, q, favour=1):
+    pose = probe[0]
+    every = levels(probe, reference, p, favour)
+    first, structure = better(every, p)
     middle, found = pose[:, :2].astype(float).mean(axis=0) if len(pose) else (0.0, 0.0), []
-    for side, n, one in product(sides, range(p.proposals), levels):
+    for side, n, one in product((first, 1 - first), range(p.proposals), every):
         if n < len(one[side].proposing):
             motion = propose(one[side], n)
             if is_new(motion, found, *middle, q):
                 found.append(motion)
-    return (turned if sides[0] else upright), np.array(found[: q.tried]).reshape(-1, 3)
+    return structure, np.array(found[: q.tried]).reshape(-1, 3)
 
 
 def moved(pose, motion):

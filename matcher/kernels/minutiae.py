@@ -330,35 +330,57 @@ def same(ours, theirs):
 
 
 @njit(cache=True, nogil=True)
-def motions(probe, reference, p, q):
-    """Return the structure of the better hypothesis, and up to `q.tried` motions (k, 3) worth following up.
+def levels(probe, reference, p):
+    """Return the hypotheses by all cylinders and by the sure ones; once, where those are the same.
 
-    `probe` and `reference` are pose and two kinds of cylinders, of all minutiae and of the sure ones. Motions
-    are those of the better hypothesis first, of either kind in turn, then those of the other; each is new.
+    `probe` and `reference` are pose and two kinds of cylinders, of all minutiae and of the sure ones.
     """
     pose, every, sure = probe
     other_pose, other_every, other_sure = reference
     kinds = [(every, other_every), (sure, other_sure)]
     if same(every, sure) and same(other_every, other_sure):
         kinds.pop()
-    levels = [level(pose, ours, other_pose, theirs, p) for ours, theirs in kinds]
+    return [level(pose, ours, other_pose, theirs, p) for ours, theirs in kinds]
+
+
+@njit(cache=True, nogil=True)
+def better(found, p):
+    """Return which of the hypotheses of `levels` is the better one, and its structure."""
     upright = turned = 0.0
-    for one in levels:
-        upright += one[0].structure / len(levels)
-        turned += one[1].structure / len(levels)
-    better = 1 if turned > upright + p.turned_lead else 0
+    for one in found:
+        upright += one[0].structure / len(found)
+        turned += one[1].structure / len(found)
+    return (1, turned) if turned > upright + p.turned_lead else (0, upright)
+
+
+@njit(cache=True, nogil=True)
+def structure_of(probe, reference, p):
+    """Return the structure that `motions` returns, alone."""
+    return better(levels(probe, reference, p), p)[1]
+
+
+@njit(cache=True, nogil=True)
+def motions(probe, reference, p, q):
+    """Return the structure of the better hypothesis, and up to `q.tried` motions (k, 3) worth following up.
+
+    Motions are those of the better hypothesis first, of either kind of cylinders in turn, then those of the
+    other; each is new.
+    """
+    found = levels(probe, reference, p)
+    first, structure = better(found, p)
+    pose = probe[0]
     x = y = 0.0
     for i in range(len(pose)):
         x += pose[i, 0] / len(pose)
         y += pose[i, 1] / len(pose)
-    found, k = np.empty((q.tried, 3)), 0
-    for side in (better, 1 - better):
+    proposed, k = np.empty((q.tried, 3)), 0
+    for side in (first, 1 - first):
         for n in range(p.proposals):
-            for both in levels:
+            for both in found:
                 if k < q.tried and n < len(both[side].proposing):
-                    found[k] = propose(both[side], n)
-                    k += is_new(found[k], found[:k], x, y, q)
-    return (turned if better else upright), found[:k]
+                    proposed[k] = propose(both[side], n)
+                    k += is_new(proposed[k], proposed[:k], x, y, q)
+    return structure, proposed[:k]
 
 
 @njit(cache=True, nogil=True)

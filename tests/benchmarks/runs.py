@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.calibration import KINDS, Observed
+from benchmarks.calibration import KINDS, Both, Observed
 from matcher.calibration import Evidence
 
 MEANS = {"structure": 3.0, "share": 1.0, "ridges": 2.0}
 """Of the mated class; that of the other is 0, and all are one unit wide: ln LR = sum of m (x - m / 2)."""
 
-FAILED = Evidence(-np.inf, 0.0, 0.0, None)
+FAILED = Evidence(-np.inf, 0.0, 0.0, None, 0)
 
 Rows = list[tuple[str, str, bool, Evidence]]
 """Probe, reference, whether mated, evidence."""
@@ -24,7 +24,13 @@ Rows = list[tuple[str, str, bool, Evidence]]
 def evidence(random: np.random.Generator, mated: bool, shift: float = 0.0) -> Evidence:
     """Draw the evidence of one pair; `shift` is added to its structure, as by an odd sensor."""
     values = {name: float(random.normal(mean * mated, 1)) for name, mean in MEANS.items()}
-    return Evidence(values["structure"] + shift, values["share"], 10.0, values["ridges"])
+    fewer = int(random.integers(5, 60))
+    return Evidence(values["structure"] + shift, values["share"], 10.0, values["ridges"], fewer)
+
+
+def both(seed: int, mated: int = 400, nonmated: int = 4000, *, shift: float = 0.0) -> Both:
+    """Return the evidence of a set of these many pairs, of whole probes and, drawn anew, of parts."""
+    return Both(*(observed(seed + k, mated, nonmated, shift=shift) for k in (0, 1000)))
 
 
 def observed(seed: int, mated: int = 400, nonmated: int = 4000, *, shift: float = 0.0) -> Observed:
@@ -35,6 +41,7 @@ def observed(seed: int, mated: int = 400, nonmated: int = 4000, *, shift: float 
     for name, mean in MEANS.items():
         values[truth, Evidence._fields.index(name)] += mean
     values[:, 0] += shift
+    values[:, Evidence._fields.index("fewer")] = random.integers(5, 60, len(truth))
     names = [(f"{k}_1", f"{k if same else -1}_2") for k, same in enumerate(truth.tolist())]
     return Observed(values, truth, np.zeros(len(truth), bool), names, f"{seed:064x}")
 
@@ -54,11 +61,11 @@ def pairs_of(
 
 
 def write_run(results: Path, name: str, rows: Rows, systems: Iterable[str] = ()) -> None:
-    """Write these pairs as the evidence of set `name`, by default of both systems that have evidence."""
-    for system in systems or [kind.system for kind in KINDS.values()]:
+    """Write these pairs as the evidence of set `name`, by default of all systems that have evidence."""
+    for system in systems or [name for kind in KINDS.values() for name in (kind.system, kind.partial)]:
         folder = results / name / system
         folder.mkdir(parents=True, exist_ok=True)
-        bare = system == KINDS["minutiae"].system
+        bare = system in KINDS["minutiae"]
         with (folder / "evidence.csv").open("w", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["probe", "reference", "mated", *Evidence._fields])

@@ -22,7 +22,8 @@ FINGERS, IMPRESSIONS = 6, 4
 def write_persons(folder, name, seed, fingers=range(101, 101 + FINGERS)):
     """Write the evidence of prints with ridges alone: of minutiae there need be none. One print failed."""
     rows = pairs_of(seed, fingers, IMPRESSIONS, failed=f"{fingers[0]}_1")
-    write_run(folder, name, rows, [calibration.KINDS["ridges"].system])
+    ridges = calibration.KINDS["ridges"]
+    write_run(folder, name, rows, [ridges.system, ridges.partial])
 
 
 @pytest.fixture
@@ -40,11 +41,11 @@ def test_ratios_are_read_by_a_fit_to_the_other_sets(results):
     assert np.array_equal(a.values, a.values.transpose(2, 3, 0, 1), equal_nan=True)
     assert np.isnan(a.values[0, 0]).all(), "that print failed"
     assert np.isnan(a.values).sum() == 24 + 2 * 24 - 2, "it, and each print with itself"
-    system, terms = calibration.KINDS["ridges"]
-    sets = calibration.load_system(results, system)
-    own = calibration.fit([part for name, part in sets.items() if name != "a"], terms)
-    assert a.values[5, 2, 5, 3] == calibration.ratios_of(sets["a"].values, own)[-1]
-    assert own != fitted == calibration.fit(list(sets.values()), terms)
+    kind = calibration.KINDS["ridges"]
+    sets = calibration.load_kind(results, kind)
+    own = calibration.fit([one for name, one in sets.items() if name != "a"], kind.terms)
+    assert a.values[5, 2, 5, 3] == calibration.ratios_of(sets["a"].whole.values, own)[-1]
+    assert own != fitted == calibration.fit(list(sets.values()), kind.terms)
 
 
 def test_the_second_name_of_a_finger_takes_no_part(results):

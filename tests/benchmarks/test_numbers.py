@@ -118,7 +118,17 @@ def test_little_is_lost_to_calibration(figures: dict[str, Any], kind: str) -> No
     assert section["pooled"]["cllr"] - section["pooled"]["cllr_min"] <= 0.03
     losses = [each["cllr"] - each["cllr_min"] for each in section["left_out"].values()]
     assert len(losses) == 8
-    assert np.mean(losses) <= 0.03
+    assert max(losses) <= {"ridges": 0.03, "minutiae": 0.04}[kind]
+    assert np.mean(losses) <= 0.02
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stated_rate_holds_for_parts_of_prints_too(figures: dict[str, Any], kind: str) -> None:
+    """Within a factor of three: one stated as 1 in 1,000 lets no more than 3 in 1,000 strangers pass."""
+    section = figures["calibration"][kind]
+    assert section["parts"]["cllr"] - section["parts"]["cllr_min"] <= 0.05
+    for entry in (section["pooled"], section["parts"]):
+        assert entry["thresholds"][1]["fmr"] <= 0.003
 
 
 @pytest.mark.parametrize("kind", KINDS)

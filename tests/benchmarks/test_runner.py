@@ -230,7 +230,7 @@ def test_evidence_is_kept_beside_where_a_system_has_it(prints, tmp_path):
     class Evident(Fake):
         def evidence(self, probe, reference):
             ridges = None if "1_1" in (probe, reference) else 1 / 3
-            return Evidence(10 * super().compare(probe, reference), 0.5, 7.0, ridges)
+            return Evidence(10 * super().compare(probe, reference), 0.5, 7.0, ridges, 12)
 
     evident = Evident(prints, fails=("2_1",))
     runner.run(datasets.load(prints).sets, [evident, Fake(prints, "bare")], tmp_path)

@@ -31,7 +31,7 @@ with atheris.instrument_imports(
     from tests.fuzz.targets import TARGETS
     from tests.fuzz.turn import Turn
 
-TURN = 45.0
+TURN = 15.0
 """Seconds of a turn, about: `atheris` itself gains up to 17 MB a second where there is much to compare."""
 
 REAL = {

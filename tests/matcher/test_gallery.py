@@ -80,7 +80,8 @@ def filled(folder: Path, rows: range, *, seal_at: tuple[int, ...] = ()) -> Galle
 
 
 def arrays_of(prepared: Prepared) -> list[np.ndarray]:
-    return [prepared.pose, prepared.quality, *prepared.every, *prepared.sure, prepared.ridges]
+    one = prepared
+    return [one.pose, one.quality, *one.every, *one.sure, one.ridges, one.strangers]
 
 
 def same(a: Prepared | None, b: Prepared | None) -> bool:
@@ -686,7 +687,7 @@ def test_newer_versions_are_refused_and_left_alone(tmp_path: Path) -> None:
 # ---- golden galleries
 
 
-READ, REBUILT = (5,), (1, 2, 3, 4)
+READ, REBUILT = (6,), (1, 2, 3, 4, 5)
 """Versions whose segments are read as they are, and those that are made anew."""
 
 
@@ -701,7 +702,8 @@ def golden_prints() -> dict[int, Prepared]:
         every = Cylinders(words[:, :18].copy(), words[:, 18:].copy(), k[:m].astype(np.int16))
         fewer = every if sure == m else Cylinders(*(array[:sure] ^ array.dtype.type(1) for array in every))
         ridges = (np.arange(b) * 37 % 256).astype(np.uint8)
-        made[row] = Prepared(pose, (100 - 9 * k).astype(np.uint8), every, fewer, ridges)
+        strangers = np.array([-4.25 - row / 64, row / 128], np.float32)
+        made[row] = Prepared(pose, (100 - 9 * k).astype(np.uint8), every, fewer, ridges, strangers)
     return made
 
 

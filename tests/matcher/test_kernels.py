@@ -277,6 +277,7 @@ def test_motions(seed: int, n: int, quality: int, same: bool) -> None:
     reference = cylinders_of(seed if same else seed + 1, n, quality=quality)
     assert kernels.same(*probe[1:]) == naive.same(*probe[1:])
     value, found = kernels.motions(probe, reference, RELAXATION, ALIGNMENT)
+    assert value == kernels.structure_of(probe, reference, RELAXATION)
     expected_value, expected = naive.motions(probe, reference, RELAXATION, ALIGNMENT)
     least, _ = naive.motions(probe, reference, RELAXATION, ALIGNMENT, favour=-1)
     assume(abs(expected_value - least) < 1e-6)  # pairs of equal gain are taken in whichever order

@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 from matcher.calibration import (
     GREEN_FMR,
     LOWEST,
+    MANY,
     YELLOW_FMR,
     Band,
     Calibration,
     Evidence,
+    Line,
     Model,
     Term,
     shipped,
@@ -32,7 +34,8 @@ def models(*names: str) -> st.SearchStrategy[Model]:
     )
 
 
-terms = st.builds(Term, weight=st.floats(0, 10), neutral=st.floats(-4, 1))
+lines = st.builds(Line, weight=st.floats(0, 10), neutral=st.floats(-4, 4))
+terms = st.builds(Term, few=lines, many=lines)
 calibrations = st.builds(
     Calibration,
     id=st.just("test"),
@@ -40,7 +43,12 @@ calibrations = st.builds(
     minutiae=models("structure", "share"),
 )
 pieces = st.builds(
-    Evidence, st.floats(-7, 0), st.floats(0, 1.2), st.floats(0, 100), st.none() | st.floats(-1, 1)
+    Evidence,
+    st.floats(-20, 30),
+    st.floats(0, 1.2),
+    st.floats(0, 100),
+    st.none() | st.floats(-1, 1),
+    st.integers(0, 255),
 )
 rates = st.floats(-12, 0)
 
@@ -50,14 +58,14 @@ rates = st.floats(-12, 0)
 
 @given(calibrations, pieces)
 def test_parts_sum_to_the_ratio(calibration: Calibration, evidence: Evidence) -> None:
-    """Each is weight times how far its measure lies from the neutral value; the sum stops at the lowest."""
+    """Each lies between its lines for few minutiae and for many; the sum stops at the lowest."""
     parts = calibration.parts(evidence)
     model = calibration.minutiae if evidence.ridges is None else calibration.ridges
     assert [part.name for part in parts] == list(model.terms)
     for part in parts:
-        weight, neutral = model.terms[part.name]
+        few, many = (line.weight * (part.measured - line.neutral) for line in model.terms[part.name])
         assert part.measured == getattr(evidence, part.name)
-        assert part.adds == pytest.approx(weight * (part.measured - neutral))
+        assert part.adds == pytest.approx(few + min(evidence.fewer, MANY) / MANY * (many - few), abs=1e-9)
     assert calibration.llr(evidence) == pytest.approx(max(LOWEST, math.fsum(part.adds for part in parts)))
 
 
@@ -71,15 +79,27 @@ def test_ratios_rise_with_the_evidence(
 
 
 @given(calibrations, pieces, st.floats(0, 100))
-def test_the_size_of_a_print_is_no_part_of_the_ratio(
+def test_what_matched_is_no_part_of_the_ratio(
     calibration: Calibration, evidence: Evidence, matched: float
 ) -> None:
     assert calibration.llr(evidence._replace(matched=matched)) == calibration.llr(evidence)
 
 
+@pytest.mark.parametrize("ridges", [None, 0.9])
+def test_few_minutiae_say_little(ridges: float | None) -> None:
+    """Of the shipped fit: the same agreement says more the more minutiae there were, up to a number."""
+    said = [shipped().llr(Evidence(8.0, 0.9, 5.0, ridges, fewer)) for fewer in (3, 6, 12, 24, 30, 200)]
+    assert said[:5] == sorted(set(said[:5]))
+    assert said[4] == said[5]
+    assert said[0] < shipped().threshold(1e-5) < said[4]
+
+
+LINE = Line(2.0, 0.5)
+
+
 def test_prints_without_ridges_have_a_model_of_their_own() -> None:
-    other = replace(shipped(), minutiae=replace(shipped().minutiae, terms={"share": Term(2.0, 0.5)}))
-    evidence = Evidence(-1.0, 0.75, 9.0, None)
+    other = replace(shipped(), minutiae=replace(shipped().minutiae, terms={"share": Term(LINE, LINE)}))
+    evidence = Evidence(-1.0, 0.75, 9.0, None, 20)
     assert other.llr(evidence) == 0.5
     assert other.llr(evidence._replace(ridges=0.5)) == shipped().llr(evidence._replace(ridges=0.5))
 
@@ -176,11 +196,11 @@ def test_the_shipped_calibration_is_sound() -> None:
     assert set(calibration.ridges.terms) <= set(Evidence._fields)
     assert set(calibration.minutiae.terms) <= set(Evidence._fields) - {"ridges"}
     for model in (calibration.ridges, calibration.minutiae):
-        assert all(weight > 0 for weight, _ in model.terms.values())
+        assert all(weight > 0 for term in model.terms.values() for weight, _ in term)
         assert YELLOW_FMR <= model.tail_rate < 0.5
         assert model.tail_mean > 0
         assert model.tail_from > LOWEST
     assert calibration.threshold(1e-3) < calibration.threshold(1e-4) < calibration.threshold(1e-9)
-    assert calibration.llr(Evidence(math.log(1e-3), 0.0, 0.0, None)) == LOWEST
-    assert calibration.llr(Evidence(0.0, 1.0, 40.0, 1.0)) > calibration.threshold(GREEN_FMR)
-    assert calibration.llr(Evidence(0.0, 1.0, 40.0, None)) > calibration.threshold(GREEN_FMR)
+    assert calibration.llr(Evidence(-10.0, 0.0, 0.0, None, 40)) == LOWEST
+    assert calibration.llr(Evidence(20.0, 1.0, 40.0, 1.0, 40)) > calibration.threshold(GREEN_FMR)
+    assert calibration.llr(Evidence(20.0, 1.0, 40.0, None, 40)) > calibration.threshold(GREEN_FMR)

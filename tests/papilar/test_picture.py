@@ -274,7 +274,7 @@ def test_the_table_says_what_the_score_is_made_of() -> None:
     parts = (Part("structure", -2.0, -4.5), Part("novel", 0.25, 0.5))
     lines = _lines(said(score=-3.0, parts=parts), sides, "flip it", 640)
     table = [(line.words, line.measured, line.adds) for line in lines]
-    assert ("neighbourhoods of minutiae agree (ln)", "-2.00", "-4.50") in table
+    assert ("minutiae agree (deviations above strangers)", "-2.00", "-4.50") in table
     assert ("novel", "0.25", "+0.50") in table
     assert ("sum: log10 likelihood ratio", "", "-4.00") in table
     assert ("stated as, the least that is", "", "-3.00") in table

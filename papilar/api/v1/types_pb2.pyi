@@ -631,8 +631,8 @@ class ScorePart(_message.Message):
     MEASURED_FIELD_NUMBER: _builtins.int
     ADDS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Lower-case word, stable: `structure`, the natural logarithm of how well the neighbourhoods of the minutiae agree with
-    each other; `share`, the matched minutiae over those that the common area lets one expect; `ridges`, the mean
+    """Lower-case word, stable: `structure`, how well the neighbourhoods of the minutiae agree, in deviations above what both
+    prints have with strangers; `share`, the matched minutiae over those that the common area lets one expect; `ridges`, the mean
     agreement of the ridges over the common area, -1 to 1, where both prints have a ridge description. New ones may come.
     """
     measured: _builtins.float
