@@ -67,6 +67,9 @@ FAILING = frozenset(
 UNGATED = LATENTS | {Impression.LIVE_CONTACTLESS_PLAIN}
 """Impressions that no gate is for."""
 
+NOT_JUDGED = "IMPRESSION_NOT_JUDGED"
+"""Why a print of `UNGATED` has no NFIQ 2."""
+
 DRY_BELOW = 0.30
 """Share of ridge, of a print that falls short; see `enroll.measures`. Chosen, as the next one."""
 

@@ -27,12 +27,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from enroll.nfiq import Nfiq, nfiq2
+from enroll.nfiq import NOT_ASKED, Nfiq, nfiq2
 from enroll.pipeline import Extraction
 from enroll.segment import foreground
-
-NOT_ASKED = Nfiq(None, "")
-"""NFIQ 2 of a print of which it was not wanted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +93,7 @@ def measure(found: Extraction, *, with_nfiq2: bool = True, params: MeasureParams
     pixels = found.image.pixels
     mask = foreground(pixels)
     return Measures(
-        nfiq2(found.image) if with_nfiq2 else NOT_ASKED,
+        nfiq2(found.image) if with_nfiq2 else Nfiq(None, "", reason=NOT_ASKED),
         found.quality.minutiae,
         found.quality.area_mm2,
         round(_ridge_share(pixels, mask, params), 3),

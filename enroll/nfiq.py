@@ -40,6 +40,9 @@ from enroll.segment import foreground
 FAILED = "NFIQ2_FAILED"
 """Reason: no score of this image, as of one that is blank, or too small or too large a print."""
 
+NOT_ASKED = "NOT_ASKED"
+"""Reason: the score is not wanted."""
+
 HIGHEST, WIDEST = 1000, 800
 """Pixels at 500 ppi: NFIQ 2 judges no larger image, less its white margins."""
 
@@ -68,7 +71,7 @@ class Nfiq(NamedTuple):
     features : mapping of str to float
         The 69 measurements that the score rests on, by their names in NFIQ 2.
     reason : str
-        `UNAVAILABLE` or `FAILED`; empty with a score.
+        `UNAVAILABLE`, `FAILED` or `NOT_ASKED`; empty with a score.
     """
 
     score: int | None

@@ -13,10 +13,12 @@ import os
 import resource
 import struct
 import sys
+from collections.abc import Callable
 
 import nbis
 
 LENGTH = struct.Struct("<I")
+_Read = Callable[[bytes], nbis.Minutiae]
 
 
 def main() -> None:
@@ -33,15 +35,36 @@ def main() -> None:
             min_quality=0.0, get_center=False, check_fingerprint=False, compute_nfiq2=True, ppi=500.0
         )
     )
+    read = _reading(extractor)
     while head := sys.stdin.buffer.read(LENGTH.size):
-        answer = json.dumps(_judge(extractor, sys.stdin.buffer.read(*LENGTH.unpack(head)))).encode()
+        answer = json.dumps(_judge(read, sys.stdin.buffer.read(*LENGTH.unpack(head)))).encode()
         answers.write(LENGTH.pack(len(answer)) + answer)
         answers.flush()
 
 
-def _judge(extractor: nbis.NbisExtractor, file: bytes) -> dict[str, object]:
+def _reading(extractor: nbis.NbisExtractor) -> _Read:
+    """Return what hands a file to the library: by a name where memory can have one.
+
+    The library's binding copies bytes in Python, one by one: a fifth of all time for a print.
+    """
+    if sys.platform != "linux":
+        return extractor.extract_minutiae
+    memory = os.memfd_create("print")
+    path = f"/proc/self/fd/{memory}"
+
+    def read(file: bytes) -> nbis.Minutiae:
+        try:
+            os.pwrite(memory, file, 0)
+            return extractor.extract_minutiae_from_image_file(path)
+        finally:
+            os.ftruncate(memory, 0)
+
+    return read if os.access(path, os.R_OK) else extractor.extract_minutiae
+
+
+def _judge(read: _Read, file: bytes) -> dict[str, object]:
     try:
-        found = extractor.extract_minutiae(file).quality()
+        found = read(file).quality()
     except nbis.NbisError:
         return {}
     return {"score": found.score, "features": {one.name: one.value for one in found.features}}

@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import NamedTuple, Protocol
 
-from enroll.gate import ADVICE, FAILING, UNGATED, QualityGate
+from enroll.gate import ADVICE, FAILING, NOT_JUDGED, UNGATED, QualityGate
 from enroll.image import encode_png, read_image
 from enroll.measures import measure
 from enroll.pipeline import Extraction, extract
@@ -133,7 +133,9 @@ def _read_image(given: PrintInput, file: bytes, keep_image: bool, gate: QualityG
     assessment = Assessment(
         0, given.finger, not found.rejected, found.quality.score, reasons, len(found.template)
     )
-    if gate is not None and impression not in UNGATED:
+    if impression in UNGATED:
+        assessment = assessment._replace(nfiq2_reason=NOT_JUDGED)
+    elif gate is not None:
         assessment = _gated(assessment, found, gate)
     png = encode_png(found.image) if keep_image else None
     digest, ready = bytes.fromhex(image.sha256), prepare(found.template)
@@ -150,6 +152,7 @@ def _gated(assessed: Assessment, found: Extraction, gate: QualityGate) -> Assess
         reasons=(*assessed.reasons, *((str(one), ADVICE[one]) for one in short)),
         nfiq2=score,
         nfiq2_version="" if score is None else measures.nfiq.version,
+        nfiq2_reason=measures.nfiq.reason,
     )
 
 

@@ -42,8 +42,8 @@ class Assessment(NamedTuple):
     """What became of one print of a request.
 
     `ordinal` is its place in the request; `reasons` are pairs of a stable word and an advice in English;
-    `quality` is None where there was no image. `nfiq2` is None where it was not computed or NFIQ 2 has no
-    score of the image, and has its version with it.
+    `quality` is None where there was no image. `nfiq2` has its version with it, or is None for the
+    `nfiq2_reason`, which `enroll.nfiq` or `enroll.gate` names; empty where nobody told, as of a node.
     """
 
     ordinal: int
@@ -54,6 +54,7 @@ class Assessment(NamedTuple):
     minutiae: int
     nfiq2: int | None = None
     nfiq2_version: str = ""
+    nfiq2_reason: str = ""
 
 
 class Threshold(NamedTuple):

@@ -136,8 +136,7 @@ class Line:
     nfiq2_version : str
         Of the program that computed it; empty without a score.
     nfiq2_reason : str
-        Why there is no score of a print that was read: `NO_IMAGE`, the source gives a template;
-        `NOT_COMPUTED`, nobody asked for it or NFIQ 2 has none of this image. Else empty.
+        Why there is no score of a print that was read, one of those in `docs/enrolment.md`. Else empty.
     """
 
     file: str
@@ -170,10 +169,11 @@ def line_of(item: Item, result: Result, reason: str = "", message: str = "", **m
     return replace(Line(item.name, result, reason=reason, message=message, **about), **more)  # type: ignore[arg-type]
 
 
-def nfiq2_of(item: Item, score: int | None, version: str) -> dict[str, Any]:
-    """Return what a line says of the NFIQ 2 of a print that was read."""
-    reason = "" if score is not None else "NO_IMAGE" if item.record else "NOT_COMPUTED"
-    return {"nfiq2": score, "nfiq2_version": version if not reason else "", "nfiq2_reason": reason}
+def nfiq2_of(item: Item, score: int | None, told: str) -> dict[str, Any]:
+    """Return what a line says of the NFIQ 2 of a print that was read; `told`: its version, or why none."""
+    if score is not None:
+        return {"nfiq2": score, "nfiq2_version": told, "nfiq2_reason": ""}
+    return {"nfiq2_reason": told or ("NO_IMAGE" if item.record else "NOT_COMPUTED")}
 
 
 def printable(text: str) -> str:

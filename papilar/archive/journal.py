@@ -246,7 +246,7 @@ class Journal:
             "" if line.result is Result.DUPLICATE else line.message,  # it names another person
             json.dumps(line.warnings),
             line.nfiq2,
-            line.nfiq2_version or None,
+            line.nfiq2_version or line.nfiq2_reason or None,
             _erasure_key(item, content) if content else None,
         )
 

@@ -441,7 +441,7 @@ def _assessed(one: _Loaded, found: Assessment, result: Result, subject: str, enc
         encounter_id=encounter,
         quality=found.quality,
         minutiae=found.minutiae,
-        **nfiq2_of(one.item, found.nfiq2, found.nfiq2_version),
+        **nfiq2_of(one.item, found.nfiq2, found.nfiq2_reason if found.nfiq2 is None else found.nfiq2_version),
     )
 
 

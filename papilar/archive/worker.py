@@ -22,6 +22,7 @@ from enroll.pipeline import extract
 from matcher.codecs import decode
 from matcher.cylinders import prepare
 from matcher.errors import InvalidInput
+from papilar.archive.cut import SheetInput, cut_sheet
 from papilar.errors import WorkerDied
 from papilar.prints import read_print
 from papilar.requests import PrintInput
@@ -30,19 +31,21 @@ MEBIBYTE = 1 << 20
 
 
 class Work(StrEnum):
-    """What is to be done with a print."""
+    """What is to be done with a print or a sheet."""
 
     READ = "READ"
     """All: the answer is its `ReadPrint`."""
     CHECK = "CHECK"
     """Decode it: the answer is the warnings."""
+    CUT = "CUT"
+    """Cut it, a `SheetInput`: the answer is a `Cut`."""
 
 
 class Task(NamedTuple):
     """What the parent sends; `seconds` is the CPU time after which the process is of no more use."""
 
     work: Work
-    given: PrintInput
+    given: PrintInput | SheetInput
     keep_image: bool
     gate: QualityGate | None
     seconds: int
@@ -84,9 +87,7 @@ def _limit_time(seconds: int) -> None:
 
 def _answer(task: Task, megabytes: int) -> Any:
     try:
-        if task.work is Work.CHECK:
-            return _check(task.given)
-        return read_print(task.given, keep_image=task.keep_image, gate=task.gate)
+        return _done(task)
     except InvalidInput as error:
         return error
     except Exception as error:  # whatever a decoder throws at a hostile file concerns that file alone
@@ -96,6 +97,16 @@ def _answer(task: Task, megabytes: int) -> Any:
             return Broken(ImageTooLarge(cause, remedy=remedy))
         cause = f"a fault of Papilar while reading it ({type(error).__name__})"
         return Broken(WorkerDied(cause, remedy="keep the file, and report it"))
+
+
+def _done(task: Task) -> Any:
+    match task.work, task.given:
+        case Work.CUT, SheetInput() as sheet:
+            return cut_sheet(sheet)
+        case Work.CHECK, PrintInput() as given:
+            return _check(given)
+        case Work.READ, PrintInput() as given:
+            return read_print(given, keep_image=task.keep_image, gate=task.gate)
 
 
 def _check(given: PrintInput) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from typing import Any, Self
 
 from enroll.gate import QualityGate
 from matcher.errors import InvalidInput
+from papilar.archive.cut import Cut, SheetInput
 from papilar.archive.worker import Broken, Task, Work
 from papilar.errors import ImageTooSlow, NodeError, WorkerDied
 from papilar.prints import ReadPrint, in_turn
@@ -134,8 +135,23 @@ class Readers:
         """Decode one print that another machine will read; as `prepare`."""
         return given, self._do(Work.CHECK, given)
 
+    def cut(self, given: SheetInput) -> Cut:
+        """Cut a picture of several prints.
+
+        Raises
+        ------
+        ImageError, WorkerDied, ImageTooSlow
+        """
+        found: Cut = self._do(Work.CUT, given)
+        return found
+
     def _do(
-        self, work: Work, given: PrintInput, *, keep_image: bool = False, gate: QualityGate | None = None
+        self,
+        work: Work,
+        given: PrintInput | SheetInput,
+        *,
+        keep_image: bool = False,
+        gate: QualityGate | None = None,
     ) -> Any:
         task = Task(work, given, keep_image, gate, int(2 * self._seconds) + 1)
         with self._free() as one:

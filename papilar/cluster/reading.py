@@ -5,8 +5,8 @@ On each core of the cluster stands an actor, which watches a process that reads 
 kills that process and neither the actor nor anything of Ray. So an actor dies with its machine, mostly: the
 print that it had is read again elsewhere, and given up when it is lost a second time.
 
-Journal, gallery and archive stay on the machine that enrols. A print travels to a reader and back in the
-memory of both; what is there of it is dropped with the answer.
+Journal, gallery and archive stay on the machine that enrols. A print or a sheet travels to a reader and back
+in the memory of both; what is there of it is dropped with the answer.
 """
 
 import pickle
@@ -21,6 +21,7 @@ from typing import Any
 
 from enroll.gate import QualityGate
 from matcher.errors import InvalidInput, PapilarError
+from papilar.archive.cut import SheetInput
 from papilar.archive.worker import Work
 from papilar.archive.workers import MEGABYTES, SECONDS, Readers
 from papilar.cluster.connection import connected, not_started
@@ -46,10 +47,8 @@ class RayReaders(Readers):
 
     Raises
     ------
-    RequestInvalid
-        The extra is not installed.
-    NodeUnreachable
-        No cluster is there or can be started.
+    RequestInvalid, NodeUnreachable
+        As `papilar.cluster.connection.connected`.
     NodeError
         From any method: the cluster is lost, or readers do not start on it.
     """
@@ -87,7 +86,12 @@ class RayReaders(Readers):
         self._connection.__exit__(None, None, None)
 
     def _do(
-        self, work: Work, given: PrintInput, *, keep_image: bool = False, gate: QualityGate | None = None
+        self,
+        work: Work,
+        given: PrintInput | SheetInput,
+        *,
+        keep_image: bool = False,
+        gate: QualityGate | None = None,
     ) -> Any:
         question = pickle.dumps((work, given, keep_image, gate))
         for _ in range(_LOSSES):

@@ -9,7 +9,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -25,6 +25,7 @@ from rich.text import Text
 from enroll.gate import QualityGate
 from matcher.errors import PapilarError
 from papilar import translate
+from papilar.archive.cut import CutCall
 from papilar.archive.extent import Extent
 from papilar.archive.item import Item, Line, Result
 from papilar.archive.journal import Journal
@@ -181,7 +182,7 @@ class _Source(NamedTuple):
     """What is enrolled: what names it on every run, its items, how much there is."""
 
     name: str
-    items: Iterable[Item]
+    items: Callable[[CutCall], Iterable[Item]]
     extent: Extent
 
 
@@ -190,6 +191,7 @@ class _Goal(NamedTuple):
 
     call: EnrollCall
     prepare: Prepare
+    cut: CutCall
     workers: int
     journal: JournalStore
     in_gallery: bool
@@ -298,14 +300,15 @@ def _source(archive: str, course: Course, target: Target) -> _Source:
     if bool(archive) == (folder is not None):
         raise RequestInvalid("nothing to enrol, or two", remedy="give ARCHIVE or --retry-quarantine DIR")
     if folder is not None:
-        return _Source(f"quarantine {folder.resolve()}", quarantined(folder), Extent(None, "quarantine"))
+        kept = quarantined(folder)
+        return _Source(f"quarantine {folder.resolve()}", lambda cut: kept, Extent(None, "quarantine"))
     places = [place for place in (archive, course.manifest) if place]
     whole = [place if "://" in place else str(Path(place).resolve()) for place in places]
     found = open_source(
         archive, manifest=course.manifest, gallery=target.gallery, sheet=course.sheet, ppi=course.ppi
     )
     counted = None if "://" in places[-1] else Path(places[-1])
-    return _Source(" by ".join(whole), found, Extent(counted, found.kind))
+    return _Source(" by ".join(whole), found.items, Extent(counted, found.kind))
 
 
 def _goal(
@@ -319,7 +322,7 @@ def _goal(
         place = target.journal or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="papilar-")))
         store = JournalStore.open(place, create=True)
         stack.callback(store.close)
-        return _Goal(_at_node(client), readers.check, workers, store, False, str(target.node))
+        return _Goal(_at_node(client), readers.check, readers.cut, workers, store, False, str(target.node))
     node = Node(
         target.gallery,
         store=target.store or "",
@@ -333,7 +336,7 @@ def _goal(
     stack.enter_context(node)
     store = JournalStore.open(target.store or target.gallery)
     stack.callback(store.close)
-    return _Goal(_in_gallery(node), readers.prepare, workers, store, True, node.name)
+    return _Goal(_in_gallery(node), readers.prepare, readers.cut, workers, store, True, node.name)
 
 
 def _readers(course: Course, *, keep_images: bool, gate: QualityGate) -> tuple[Readers, int]:
@@ -376,7 +379,7 @@ def _run(
     journal = Journal(goal.journal, source.name, options=bearing, in_gallery=goal.in_gallery)
     progress = Progress(lambda: source.extent.files)
     with _stopping() as stop:
-        items = progress.drawn(source.items)
+        items = progress.drawn(source.items(goal.cut))
         lines = run_archive(
             items, goal.call, prepare=goal.prepare, journal=journal, options=options, stop=stop
         )

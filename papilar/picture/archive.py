@@ -53,7 +53,11 @@ _ADVICE: Mapping[str, str] = {
 
 _UNSCORED: Mapping[str, str] = {
     "NO_IMAGE": "without an image",
-    "NOT_COMPUTED": "not computed",
+    "NOT_ASKED": "not asked for",
+    "IMPRESSION_NOT_JUDGED": "latents or photographs",
+    "NFIQ2_UNAVAILABLE": "where it is not installed",
+    "NFIQ2_FAILED": "of which it has none",
+    "NOT_COMPUTED": "without one, not told why",
 }
 
 

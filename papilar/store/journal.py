@@ -22,7 +22,8 @@ _SOME = 8  # rows of one content: an empty image may be there a million times
 class JournalRow(NamedTuple):
     """What became of an item; `name` and `subject_id` as they can be printed, `warnings` JSON.
 
-    `erasure_key` is all that is kept of the row when its encounter or its person is deleted.
+    Without `nfiq2`, `nfiq2_version` is the reason. `erasure_key` is all that is kept of the row when its
+    encounter or its person is deleted.
     """
 
     name: str

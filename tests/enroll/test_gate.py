@@ -13,8 +13,8 @@ from benchmarks.synthetic import Conditions, finger, impression
 from enroll import nfiq
 from enroll.gate import ADVICE, FAILING, QualityGate, Shortcoming
 from enroll.image import GrayImage, read_image, resample
-from enroll.measures import LIE, NOT_ASKED, PARAMS, Measures, _ridge_share, lie, measure
-from enroll.nfiq import FAILED, UNAVAILABLE, Nfiq
+from enroll.measures import LIE, PARAMS, Measures, _ridge_share, lie, measure
+from enroll.nfiq import FAILED, NOT_ASKED, UNAVAILABLE, Nfiq
 from enroll.pipeline import extract
 from enroll.segment import foreground
 from matcher.errors import InvalidInput
@@ -53,7 +53,7 @@ def test_a_print_is_measured():
 
 
 def test_nfiq2_is_asked_only_where_it_is_wanted():
-    assert of(pressed(), with_nfiq2=False).nfiq is NOT_ASKED
+    assert of(pressed(), with_nfiq2=False).nfiq == Nfiq(None, "", reason=NOT_ASKED)
 
 
 def test_a_print_turned_over_has_the_opposite_lie_and_a_mirrored_one_the_same():

@@ -4,6 +4,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
+from queue import SimpleQueue
 
 import cv2
 import numpy as np
@@ -89,6 +90,26 @@ def test_a_process_that_takes_too_long_is_ended(monkeypatch):
     assert nfiq2(image(picture())).reason == FAILED
     monkeypatch.undo()
     assert nfiq2(image(picture())).score
+
+
+def test_no_print_stays_in_the_memory_by_which_it_is_handed_over():
+    worker = lies_idle()
+    nfiq._idle(os.getpid()).put(worker)
+    assert nfiq2(image(picture())).score
+    files = [file for file in Path(f"/proc/{worker.pid}/fd").iterdir() if "memfd" in str(file.readlink())]
+    assert [file.stat().st_size for file in files] == [0]
+
+
+def test_where_memory_has_no_name_a_print_is_handed_over_as_bytes(tmp_path, monkeypatch):
+    elsewhere = tmp_path / "worker.py"
+    without = "import nbis, os, runpy, sys; sys.platform = 'darwin'; del os.memfd_create"
+    elsewhere.write_text(f"{without}\nrunpy.run_path({str(nfiq._WORKER)!r}, run_name='__main__')\n")
+    here, own = nfiq2(image(picture())), SimpleQueue()
+    monkeypatch.setattr(nfiq, "_WORKER", elsewhere)
+    monkeypatch.setattr(nfiq, "_idle", lambda process: own)
+    assert nfiq2(image(picture())) == here
+    assert here.score
+    nfiq._end(own.get_nowait())
 
 
 @settings(max_examples=25)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+from papilar.archive.cut import CutCall, cut_sheet
 from papilar.archive.item import Item
 from papilar.archive.sources.flaws import flawed
 from papilar.archive.sources.manifest import PARQUET, manifest_members
@@ -53,6 +54,10 @@ class Source:
     ppi: float | None = None
 
     def __iter__(self) -> Iterator[Item]:
+        return self.items()
+
+    def items(self, cut: CutCall = cut_sheet) -> Iterator[Item]:
+        """Yield the items, pictures of several fingers cut by `cut`; by default in this process."""
         references: set[int] = set()  # of transactions
         for member in _while_there(self._root, self._members()):
             if member.fault is not None:
@@ -60,9 +65,9 @@ class Source:
             elif member.empty:
                 yield from missing_items(member)
             elif is_transaction(member.head):
-                yield from transaction_items(member, references)
+                yield from transaction_items(member, references, cut=cut)
             elif (stated := self._as_sheet(member)).said.sheet is not None:
-                yield from sheet_items(stated, ppi=self.ppi)
+                yield from sheet_items(stated, ppi=self.ppi, cut=cut)
                 yield from missing_items(stated)
             else:
                 yield member.item()

@@ -1,6 +1,7 @@
 """Pictures of several prints: a slap, a scanned ten-print card. Each finger that one shows is an item.
 
-The picture is cut when the first of its items is read, and kept until all are, so in a run it is cut once.
+The picture is cut when the first of its items is read, and what was cut out is kept until all are, so in a
+run it is cut once; an error, too, is that of all its items.
 What is said of a doubtful one is said of the fingers that it concerns; the others go in.
 """
 
@@ -8,13 +9,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from threading import Lock
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from enroll import card, slap
-from enroll.card import Card, read_card
-from enroll.image import GrayImage, encode_png, read_image
-from enroll.slap import Hand, Slap, segment_slap
+from enroll.slap import Hand
+from matcher.errors import InvalidInput
 from matcher.template import Finger, Impression
+from papilar.archive.cut import Cut, CutCall, SheetInput, Single, cut_sheet
 from papilar.archive.item import Item
 from papilar.archive.sources.flaws import flawed
 from papilar.archive.sources.member import Member, Sheet
@@ -33,18 +34,6 @@ _OF_CARD_FINGERS = (*THUMBS[:1], *RIGHT_FINGERS, *THUMBS[1:], *LEFT_FINGERS)
 _OF_CARD = {"rolled": Impression.NONLIVE_ROLLED, "plain": Impression.NONLIVE_PLAIN}
 _DOUBTS = frozenset({slap.Reason.HAND_DISAGREES, slap.Reason.GIVEN_DISAGREES, slap.Reason.TURNED_TOO_FAR})
 _ADVICE = {str(reason): advice for table in (slap.ADVICE, card.ADVICE) for reason, advice in table.items()}
-
-
-class Single(Protocol):
-    """One finger that was cut out."""
-
-    @property
-    def finger(self) -> Finger:
-        """Which one."""
-
-    @property
-    def image(self) -> GrayImage:
-        """Its image, upright."""
 
 
 class Shared:
@@ -71,14 +60,22 @@ class Shared:
         return counted
 
     def once(self, key: object, make: Callable[[], T]) -> T:
-        """Return what is kept under a key, made now where it is not there; only from a reader."""
+        """Return what is kept under a key, made now where it is not there; only from a reader.
+
+        What cannot be made is not tried again: it may have cost the life of a process.
+        """
         if key not in self._made:
-            self._made[key] = make()
-        found: T = self._made[key]
+            try:
+                self._made[key] = make()
+            except InvalidInput as error:
+                self._made[key] = error
+        found: T | InvalidInput = self._made[key]
+        if isinstance(found, InvalidInput):
+            raise found
         return found
 
 
-def sheet_items(member: Member, *, ppi: float | None = None) -> Iterator[Item]:
+def sheet_items(member: Member, *, ppi: float | None = None, cut: CutCall = cut_sheet) -> Iterator[Item]:
     """Yield the prints that a picture should show, those that it lacks among them.
 
     Parameters
@@ -87,6 +84,8 @@ def sheet_items(member: Member, *, ppi: float | None = None) -> Iterator[Item]:
         A file that is said to be a sheet.
     ppi : float, optional
         Resolution, over what the member and the file say.
+    cut : callable
+        Cuts the picture.
 
     Notes
     -----
@@ -95,18 +94,21 @@ def sheet_items(member: Member, *, ppi: float | None = None) -> Iterator[Item]:
     """
     missing = {each.finger for each in member.said.missing}
     whole, shared = member.item(), Shared()
-    cut: Callable[[], Any] = partial(_cut, member, ppi or whole.ppi)
+
+    def found() -> Cut:
+        return shared.once("cut", lambda: cut(_picture(member, ppi or whole.ppi)))
+
     if member.said.sheet is Sheet.CARD:
         for word, kind in _OF_CARD.items():
             for finger in (each for each in _OF_CARD_FINGERS if each not in missing):
-                read = partial(_of_card, shared, cut, finger, kind)
-                yield _single(whole, f"{finger.name.lower()}_{word}", finger, kind, shared.reader(read))
+                read = shared.reader(partial(_of_card, found, finger, kind))
+                yield _single(whole, f"{finger.name.lower()}_{word}", finger, kind, read)
                 whole = replace(whole, held=0)
     elif member.said.sheet is not None:
         for finger in (each for each in _SHOWN[member.said.sheet] if each not in missing):
-            read = partial(_of_slap, shared, cut, finger)
             kind = member.said.kind or Impression.LIVE_PLAIN
-            yield _single(whole, finger.name.lower(), finger, kind, shared.reader(read))
+            read = shared.reader(partial(_of_slap, found, finger))
+            yield _single(whole, finger.name.lower(), finger, kind, read)
             whole = replace(whole, held=0)
 
 
@@ -130,7 +132,7 @@ def print_of(found: Iterable[Single], reasons: Sequence[str], finger: Finger) ->
         raise flawed(SourceFlaw.SLAP_DOUBTFUL, told)
     for each in found:
         if each.finger is finger:
-            return encode_png(each.image)
+            return each.png
     why = SourceFlaw.CELL_EMPTY if card.Reason.CELL_EMPTY in reasons else SourceFlaw.FINGER_NOT_FOUND
     raise flawed(why, told or "the finger is not in the picture")
 
@@ -139,29 +141,28 @@ def _single(whole: Item, name: str, finger: Finger, kind: Impression, read: Call
     return replace(whole, name=f"{whole.name}#{name}", finger=finger, kind=kind, read=read)
 
 
-def _cut(member: Member, ppi: float | None) -> Card | Slap:
-    """Read a picture and cut it."""
-    image, sheet = read_image(member.read(), ppi=ppi), member.said.sheet
-    if sheet is Sheet.CARD:
-        return read_card(image)
-    hands = {Sheet.LEFT_SLAP: Hand.LEFT, Sheet.RIGHT_SLAP: Hand.RIGHT}
-    return segment_slap(
-        image,
-        hand=hands.get(sheet) if sheet else None,
+def _picture(member: Member, ppi: float | None) -> SheetInput:
+    sheet, missing = member.said.sheet, frozenset(each.finger for each in member.said.missing)
+    hand = {Sheet.LEFT_SLAP: Hand.LEFT, Sheet.RIGHT_SLAP: Hand.RIGHT}.get(sheet) if sheet else None
+    return SheetInput(
+        image=member.read(),
+        ppi=ppi,
+        card=sheet is Sheet.CARD,
+        hand=hand,
         thumbs=sheet is Sheet.THUMBS,
-        missing={each.finger for each in member.said.missing},
+        missing=missing,
     )
 
 
-def _of_slap(shared: Shared, cut: Callable[[], Slap], finger: Finger) -> bytes:
-    found = shared.once("cut", cut)
-    return print_of(found.fingers, found.reasons, finger)
+def _of_slap(found: Callable[[], Cut], finger: Finger) -> bytes:
+    slap = found()
+    return print_of(slap.prints, slap.reasons, finger)
 
 
-def _of_card(shared: Shared, cut: Callable[[], Card], finger: Finger, kind: Impression) -> bytes:
-    found = shared.once("cut", cut)
-    for cell in found.cells:
+def _of_card(found: Callable[[], Cut], finger: Finger, kind: Impression) -> bytes:
+    whole = found()
+    for cell in whole.cells:
         if finger in cell.fingers and cell.impression is kind:
-            return print_of([one for one in found.prints if one.impression is kind], cell.reasons, finger)
-    told = "; ".join(_ADVICE[reason] for reason in found.reasons)
+            return print_of([one for one in whole.prints if one.impression is kind], cell.reasons, finger)
+    told = "; ".join(_ADVICE[reason] for reason in whole.reasons)
     raise flawed(SourceFlaw.FORM_NOT_FOUND, told)

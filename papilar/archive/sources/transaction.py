@@ -20,9 +20,10 @@ from enroll.nist.codec import Transaction, decode
 from enroll.nist.codes import Content
 from enroll.nist.pictures import PICTURE_TYPES, Picture, picture
 from enroll.nist.record import Record
-from enroll.slap import Hand, Segment, Slap, segment_slap
+from enroll.slap import Hand, Segment
 from matcher.errors import PapilarError
 from matcher.template import Finger
+from papilar.archive.cut import CutCall, SheetInput, cut_sheet
 from papilar.archive.item import Item
 from papilar.archive.sources.flaws import flawed
 from papilar.archive.sources.member import Member
@@ -45,7 +46,7 @@ def is_transaction(head: bytes) -> bool:
     return _START.match(head) is not None or _XML in head
 
 
-def transaction_items(member: Member, references: set[int]) -> Iterator[Item]:
+def transaction_items(member: Member, references: set[int], *, cut: CutCall = cut_sheet) -> Iterator[Item]:
     """Yield the prints of one transaction, or why there are none.
 
     Parameters
@@ -54,6 +55,8 @@ def transaction_items(member: Member, references: set[int]) -> Iterator[Item]:
         The file.
     references : set of int
         The hashes of the references that the source had before; its own is added.
+    cut : callable
+        Cuts slaps.
     """
     try:
         transaction = decode(member.read())
@@ -70,7 +73,7 @@ def transaction_items(member: Member, references: set[int]) -> Iterator[Item]:
         yield member._replace(fault=fault).item()
         return
     whole = member._replace(said=member.said._replace(subject=subject, impression=impression)).item()
-    reading = _Reading(member)
+    reading = _Reading(member, cut)
     given = Counter[str]()
     for place, record in enumerate(transaction.records):
         for item in _prints(whole, reading, transaction, place, record):
@@ -139,8 +142,9 @@ def _of_picture(item: Item, reading: "_Reading", place: int, found: Picture) -> 
 class _Reading:
     """A transaction for the items that are cut from it, which share what was decoded."""
 
-    def __init__(self, member: Member) -> None:
+    def __init__(self, member: Member, cut: CutCall) -> None:
         self._read = member.read
+        self._cut = cut
         self.shared = Shared()
 
     def image(self, place: int) -> bytes:
@@ -149,22 +153,23 @@ class _Reading:
 
     def finger(self, place: int, finger: Finger) -> bytes:
         """Return one finger of a slap as PNG; raises as `print_of`, and `ImageError`."""
-        slap = self.shared.once(place, lambda: _cut(self._picture(place)))
-        return print_of(slap.fingers, slap.reasons, finger)
+        slap = self.shared.once(place, lambda: self._cut(_slap(self._picture(place))))
+        return print_of(slap.prints, slap.reasons, finger)
 
     def _picture(self, place: int) -> Picture:
         transaction = self.shared.once("transaction", lambda: decode(self._read()))
         return picture(transaction, transaction.records[place])
 
 
-def _cut(found: Picture) -> Slap:
+def _slap(found: Picture) -> SheetInput:
     fingers = frozenset(found.fingers)
     hand = Hand.RIGHT if fingers <= _RIGHT else Hand.LEFT if not fingers & _RIGHT else None
     absent = {Finger(each.position) for each in found.missing if each.position in _FINGERS}
-    return segment_slap(
-        found.image(),
+    return SheetInput(
+        image=found.data,
+        ppi=found.ppi,
         hand=hand,
         thumbs=fingers <= {*THUMBS},
-        missing=absent | ({*_OF_HAND.get(hand, ())} - fingers),
-        given=[Segment(each.finger, each.corners) for each in found.segments],
+        missing=frozenset(absent | ({*_OF_HAND.get(hand, ())} - fingers)),
+        segments=tuple(Segment(each.finger, each.corners) for each in found.segments),
     )

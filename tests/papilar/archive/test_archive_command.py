@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 from archives import Archive, crowd, enroller, held, item
+from cards import four
 from nodes import as_png, picture
 from stores import set_pragma
 
+from enroll.slap import Hand
 from matcher.template import Finger
 from papilar import cli, pki
 from papilar.archive.item import Line, Result
@@ -127,6 +129,17 @@ def test_a_sealed_receipt_and_a_retry_of_what_failed(run: Any, tmp_path: Path) -
     code, _, said = run("receipt", "page", tmp_path / "r", "--out", tmp_path / "other.html")
     assert (code, (tmp_path / "other.html").exists()) == (2, False)
     assert "changed" in said
+
+
+def test_a_sheet_is_cut_by_the_processes_that_read_and_not_in_the_command_s(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/x_1.png").write_bytes(as_png(four(Hand.RIGHT)))
+    monkeypatch.delattr("papilar.archive.cut.segment_slap")
+    where = ("--sheet", "right-slap", "--gallery", tmp_path / "g", "--workers", 1)
+    code, out, _ = run("enroll", tmp_path / "a", *where)
+    assert (code, out.rstrip().splitlines()[-1]) == (0, "4 enrolled")
 
 
 def _pixels(png: bytes) -> Any:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from archives import Archive, Gallery, item, record, results
 
+from enroll.nfiq import FAILED as NFIQ2_FAILED
 from matcher.template import Finger
 from papilar.archive.item import Item, Line, Result
 from papilar.archive.receipt import ReceiptWriter, read_lines
@@ -68,13 +69,16 @@ class Scoring(Gallery):
         return replace(done, prints=tuple(map(self._scored, done.prints, images)))
 
     def _scored(self, one: Assessment, image: bool) -> Assessment:
-        score = 10 * one.finger if image and one.finger != Finger.RIGHT_THUMB else None
-        return one._replace(nfiq2=score, nfiq2_version="" if score is None else "2.3")
+        if not image or one.finger is Finger.RIGHT_THUMB:
+            return one._replace(nfiq2_reason=NFIQ2_FAILED if image else "")
+        if one.finger is Finger.RIGHT_RING:
+            return one  # as of a node, which does not tell why
+        return one._replace(nfiq2=10 * one.finger, nfiq2_version="2.3")
 
 
 def given() -> list[Item]:
     told = {"category": "ARREST", "retention": date(2031, 12, 31)}
-    some = [item(f"{n}", "ana", finger=Finger(n), **told) for n in (1, 2, 3)]
+    some = [item(f"{n}", "ana", finger=Finger(n), **told) for n in (1, 2, 3, 4)]
     return [
         *some,
         item("r", "eva", read=lambda: record(1), record=True),
@@ -90,9 +94,10 @@ def test_each_line_has_its_score_or_why_there_is_none(tmp_path: Path) -> None:
 
     first = archive.lines(given(), Scoring(poor=frozenset({2})), prepare=prepare)
     assert {name: (line.nfiq2, line.nfiq2_version, line.nfiq2_reason) for name, line in first.items()} == {
-        "1": (None, "", "NOT_COMPUTED"),
+        "1": (None, "", "NFIQ2_FAILED"),
         "2": (20, "2.3", ""),
         "3": (30, "2.3", ""),
+        "4": (None, "", "NOT_COMPUTED"),
         "r": (None, "", "NO_IMAGE"),
         "unread": (None, "", ""),
     }

@@ -12,10 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from archives import image, record
+from cards import four
 from nodes import as_png, picture
 
 from enroll.errors import ImageEmpty, ImageTooLarge
+from enroll.slap import Hand
 from matcher.codecs import NATIVE, encode
+from papilar.archive.cut import SheetInput, cut_sheet
 from papilar.archive.workers import PrintRead, Readers
 from papilar.errors import ImageTooSlow, RequestInvalid, WorkerDied
 from papilar.node import Node
@@ -85,6 +88,15 @@ def test_what_another_machine_reads_is_decoded_alone(readers: Readers) -> None:
     assert "72" in warning
     with pytest.raises(ImageEmpty):
         readers.check(PrintInput(image=b""))
+
+
+def test_they_cut_what_this_process_cuts(readers: Readers) -> None:
+    given = SheetInput(image=as_png(four(Hand.RIGHT)), hand=Hand.RIGHT)
+    found = readers.cut(given)
+    assert found == cut_sheet(given)
+    assert [one.finger for one in found.prints] == [2, 3, 4, 5]
+    with pytest.raises(ImageEmpty):
+        readers.cut(SheetInput(image=b""))
 
 
 def test_a_node_takes_them_for_its_own_reading(readers: Readers, tmp_path: Path) -> None:

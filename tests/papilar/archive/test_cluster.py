@@ -17,11 +17,14 @@ from typing import Any
 import numpy as np
 import pytest
 from archives import held, record
+from cards import four
 from nodes import as_png, picture
 
 from enroll.errors import ImageEmpty
+from enroll.slap import Hand
 from matcher.codecs import NATIVE, encode
 from papilar import cli
+from papilar.archive.cut import SheetInput, cut_sheet
 from papilar.cluster import LOCAL, RayReaders
 from papilar.cluster.connection import connected
 from papilar.errors import ConfigInvalid, NodeError, NodeUnreachable, RequestInvalid, WorkerDied
@@ -138,6 +141,11 @@ def test_they_read_what_this_process_reads(readers: RayReaders) -> None:
     ]
     for a, b in zip(theirs, mine, strict=True):
         assert a.prepared.every.bits.tobytes() == b.prepared.every.bits.tobytes()
+
+
+def test_they_cut_what_this_process_cuts(readers: RayReaders) -> None:
+    given = SheetInput(image=as_png(four(Hand.RIGHT)), hand=Hand.RIGHT)
+    assert readers.cut(given) == cut_sheet(given)
 
 
 def test_their_errors_are_those_of_this_process(readers: RayReaders) -> None:

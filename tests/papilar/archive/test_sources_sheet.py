@@ -11,14 +11,15 @@ import pytest
 from cards import ROLLED, composed, four, pressed
 
 from enroll import slap as slaps
-from enroll.card import Card, CardPrint, Cell, Reason
+from enroll.card import Cell, Reason
 from enroll.image import GrayImage, encode_png, read_image
 from enroll.slap import Hand
 from matcher.errors import PapilarError
 from matcher.template import Finger, Impression
+from papilar.archive.cut import Cut, SheetInput, Single, cut_sheet
 from papilar.archive.item import Item
-from papilar.archive.sources import Sheet, open_source, sheet
-from papilar.errors import SourceInvalid
+from papilar.archive.sources import Sheet, open_source
+from papilar.errors import SourceInvalid, WorkerDied
 
 RIGHT, LEFT = (2, 3, 4, 5), (7, 8, 9, 10)
 
@@ -112,19 +113,33 @@ def test_a_manifest_has_cards_and_single_prints_of_a_person_beside_each_other(ar
     assert {item.encounter for item in items} == {("P-1", "1")}
 
 
-def test_a_sheet_is_cut_once_however_many_items_read_it(
-    archive: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_sheet_is_cut_once_however_many_items_read_it(archive: Path) -> None:
     calls = []
-    cut = sheet._cut
-    monkeypatch.setattr(sheet, "_cut", lambda *given: calls.append(1) or cut(*given))
+
+    def cut(given: SheetInput) -> Cut:
+        calls.append(given)
+        return cut_sheet(given)
+
     (archive / "s.png").write_bytes(slap(Hand.RIGHT))
-    items = list(open_source(archive, sheet=Sheet.RIGHT_SLAP))
+    items = list(open_source(archive, sheet=Sheet.RIGHT_SLAP).items(cut))
     first = [item.read() for item in items]
     assert len(calls) == 1
     assert len({*first}) == 4
     assert [item.read() for item in items] == first, "after the last nothing is kept, and it is cut again"
     assert len(calls) > 1
+
+
+def test_a_sheet_that_ended_its_reader_is_not_read_again_for_each_of_its_fingers(archive: Path) -> None:
+    calls = []
+
+    def cut(given: SheetInput) -> Cut:
+        calls.append(given)
+        raise WorkerDied("it died", remedy="look at it")
+
+    (archive / "x.png").write_bytes(b"x")
+    items = list(open_source(archive, sheet=Sheet.CARD).items(cut))
+    assert [reason_of(item) for item in items] == ["WORKER_DIED"] * 20
+    assert len(calls) == 1
 
 
 def test_a_slap_of_the_other_hand_is_doubtful_and_none_of_it_is_used(archive: Path) -> None:
@@ -133,27 +148,25 @@ def test_a_slap_of_the_other_hand_is_doubtful_and_none_of_it_is_used(archive: Pa
     assert [reason_of(item) for item in items] == ["SLAP_DOUBTFUL"] * 4
 
 
-def read_as(*cells: tuple[tuple[int, ...], Impression, tuple[str, ...]], found: str) -> Card:
-    """Return what a card is read as: cells with reasons, and the prints that were found in them."""
+def read_as(*cells: tuple[tuple[int, ...], Impression, tuple[str, ...]], found: str) -> Cut:
+    """Return what a card is cut into: the prints that were found, and cells with reasons."""
     corners = np.zeros((4, 2), np.float32)
-    image = GrayImage(np.zeros((200, 200), np.uint8), 500.0, "")
+    png = encode_png(GrayImage(np.zeros((200, 200), np.uint8), 500.0, ""))
     kinds = {"r": Impression.NONLIVE_ROLLED, "p": Impression.NONLIVE_PLAIN}
-    prints = [CardPrint(Finger(int(word[1:])), kinds[word[0]], image) for word in found.split()]
+    prints = [Single(Finger(int(word[1:])), kinds[word[0]], png) for word in found.split()]
     made = tuple(Cell(tuple(map(Finger, fingers)), kind, corners, why) for fingers, kind, why in cells)
-    return Card(tuple(prints), made, 0.0, 1.0, ())
+    return Cut(tuple(prints), (), made)
 
 
-def test_what_a_card_lacks_is_told_of_its_finger_and_the_others_go_in(
-    archive: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_card_lacks_is_told_of_its_finger_and_the_others_go_in(archive: Path) -> None:
     rolled, plain = Impression.NONLIVE_ROLLED, Impression.NONLIVE_PLAIN
     cells = [((n,), rolled, (Reason.CELL_EMPTY,) if n == 9 else ()) for n in range(1, 11)]
     cells += [((1,), plain, ()), ((6,), plain, ()), (LEFT, plain, (slaps.Reason.HAND_DISAGREES,))]
     cells += [(RIGHT, plain, (slaps.Reason.TOO_FEW_FINGERS, Reason.FINGERS_DIFFER))]
     found = "r1 r2 r3 r4 r5 r6 r7 r8 r10 p1 p6 p7 p8 p9 p10 p2 p3 p5"
-    monkeypatch.setattr(sheet, "_cut", lambda *given: read_as(*cells, found=found))
     (archive / "x.png").touch()
-    said = {item.name: reason_of(item) for item in open_source(archive, sheet=Sheet.CARD)}
+    items = open_source(archive, sheet=Sheet.CARD).items(lambda given: read_as(*cells, found=found))
+    said = {item.name: reason_of(item) for item in items}
     assert {name: word for name, word in said.items() if word} == {
         "x.png#left_ring_rolled": "CELL_EMPTY",
         "x.png#right_ring_plain": "FINGER_NOT_FOUND",
