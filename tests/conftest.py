@@ -1,4 +1,4 @@
-"""Fixtures shared by all tests: where the real prints are, and what happens where they are not."""
+"""What all tests share: where the real prints are, what happens where they are not, and what runs first."""
 
 import os
 import shutil
@@ -20,9 +20,19 @@ if "TMPDIR" not in os.environ and os.access(MEMORY, os.W_OK) and shutil.disk_usa
 ROOT = Path(__file__).resolve().parents[1]
 DATASETS = Path(os.environ.get("PAPILAR_DATASETS", ROOT.parent / "shared" / "datasets"))
 
+COMPILING = ("tests/papilar/test_mirrored.py",)
+"""Needs nearly every kernel: where none was compiled before, one process compiles them here."""
+
+BESIDE = ("tests/papilar/test_store", "tests/papilar/audit/", "tests/papilar/policy/")
+"""Need none, and so are for the other process meanwhile, lest it compile them as well."""
+
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out `datasets` tests where there are none; fail instead where they are required."""
+    """Put first what compiles; leave out soaks, and `datasets` tests where there are none.
+
+    Where these are required, fail instead.
+    """
+    items.sort(key=lambda item: (not item.nodeid.startswith(COMPILING), not item.nodeid.startswith(BESIDE)))
     if not config.option.markexpr:
         soaks = [item for item in items if "soak" in item.keywords]
         config.hook.pytest_deselected(items=soaks)

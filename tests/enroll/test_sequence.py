@@ -16,11 +16,14 @@ from matcher.template import Finger, Template
 RIGHT = (Finger.RIGHT_THUMB, Finger.RIGHT_INDEX, Finger.RIGHT_MIDDLE, Finger.RIGHT_RING, Finger.RIGHT_LITTLE)
 
 
+grown = cache(finger)
+
+
 @cache
 def template(seed: int, number: int) -> Template:
     """The true minutiae that an impression of a synthetic finger shows."""
     worn = Conditions.random(np.random.default_rng([seed, number]), 0.3)
-    return impression(finger(seed), number, conditions=worn).template
+    return impression(grown(seed), number, conditions=worn).template
 
 
 @cache

@@ -1,14 +1,22 @@
-"""Fixtures that the tests of the store share: its tables, and a gallery with its place on each data base."""
+"""Fixtures that many tests share: a store's tables and places, and what reads and extracts prints once."""
 
 import os
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import postgresql as servers
 import pytest
 from tables import Remembered
 
+import papilar.files
+import papilar.prints
+from enroll.image import GrayImage
+from enroll.pipeline import Extraction, extract
+from papilar.archive.workers import Readers
+from papilar.commands import enroll as enroll_command
+from papilar.commands import prints as prints_command
 from papilar.store import Store, migrations
 
 Target = Path | str
@@ -75,3 +83,46 @@ def store(target: Target) -> Iterator[Store]:
 
 def create(target: Target) -> Store:
     return Store.open(target, create=True, name="hn", facts={"extractor": "leader-1"})
+
+
+# ---- prints, read and extracted once
+
+
+@pytest.fixture(scope="session")
+def reading() -> Iterator[Readers]:
+    """A process that reads prints, started once: that takes longer than to read a dozen."""
+    with Readers(1) as readers:
+        yield readers
+
+
+@pytest.fixture
+def lasting_readers(reading: Readers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `papilar enroll` in this process find its reader started, and leave it so."""
+
+    def lasting(_: int, **how: Any) -> Readers:
+        readers = Readers(0, **how)
+        readers._idle = reading._idle
+        return readers
+
+    monkeypatch.setattr(enroll_command, "Readers", lasting)
+
+
+@pytest.fixture(scope="session")
+def extracted() -> dict[tuple[Any, ...], Extraction]:
+    """What was extracted in this process, by image and what is known of it."""
+    return {}
+
+
+@pytest.fixture
+def extracted_once(extracted: dict[tuple[Any, ...], Extraction], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Extract each image once: what comes is the same each time, as the tests of `enroll` show."""
+
+    def once(image: GrayImage, **known: Any) -> Extraction:
+        key = (image.sha256, image.ppi, image.warnings, *sorted(known.items()))
+        if key not in extracted:
+            extracted[key] = extract(image, **known)
+        return extracted[key]
+
+    monkeypatch.setattr(papilar.prints, "extract", once)
+    monkeypatch.setattr(papilar.files, "extract", once)
+    monkeypatch.setattr(prints_command, "extract_template", once)

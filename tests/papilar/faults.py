@@ -38,7 +38,7 @@ from papilar.node import Node
 from papilar.requests import Enrolled, Enrollment, PrintInput
 
 ROOT = Path(__file__).resolve().parents[2]
-SURE = 10.0
+SURE = 5.0
 """A finger's own template scores about twice this, a stranger's next to nothing."""
 
 

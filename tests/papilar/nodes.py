@@ -1,25 +1,18 @@
-"""What the tests of the node share: prints, a node in this process, and a node in a process of its own.
-
-Run as a program it is that process: `python nodes.py FOLDER STORE` opens or makes a gallery, names its port
-on the first line of its output, logs at DEBUG to stderr and serves until it is signalled. STORE is the
-store's URL, or empty for SQLite.
-"""
+"""What the tests of the node share: prints, a node in this process, and a node in a process of its own."""
 
 import io
-import json
 import logging
 import os
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import grpc
 import numpy as np
+from forked import forks
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from numpy.typing import NDArray
@@ -174,46 +167,42 @@ def _refusal(error: Any) -> Refusal:
 
 
 class NodeProcess:
-    """A node that can be killed."""
+    """A node that can be killed. It opens or makes a gallery, and logs at DEBUG into a file.
+
+    `store` is the store's URL, or empty for SQLite.
+    """
 
     def __init__(self, folder: Path, log: Path, store: str = "") -> None:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        with log.open("ab") as errors:
-            self.process = subprocess.Popen(
-                [sys.executable, __file__, folder, store],
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                env=environment,
-                cwd=ROOT,
-            )
-        assert self.process.stdout is not None
-        first = self.process.stdout.readline()
-        assert first, log.read_text()
-        self.address = f"127.0.0.1:{json.loads(first)}"
+        port, theirs = forks().Pipe(duplex=False)
+        self.process = forks().Process(target=_serve, args=(folder, log, store, theirs), daemon=True)
+        self.process.start()
+        theirs.close()
+        try:
+            self.address = f"127.0.0.1:{port.recv()}"
+        except EOFError:
+            raise AssertionError(log.read_text()) from None
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.wait()
+        self.process.join()
 
-    def stop(self) -> int:
+    def stop(self) -> int | None:
         """Ask it to end, as an operator does."""
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(30)
+        self.process.terminate()
+        self.process.join(30)
+        return self.process.exitcode
 
     def __enter__(self) -> "NodeProcess":
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.kill()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
 
 
-def _serve(folder: Path, store: str) -> None:
-    logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)
+def _serve(folder: Path, log: Path, store: str, port: Connection) -> None:
+    """Serve until a signal, and tell the port."""
+    with log.open("ab") as said:
+        os.dup2(said.fileno(), 2)
+    logging.basicConfig(level=logging.DEBUG)
     server = NodeServer(Node(folder, create=True, store=store), NodeConfig(folder, listen="127.0.0.1:0"))
-    server.serve_until_signalled(lambda: print(server.port, flush=True))  # noqa: T201
-
-
-if __name__ == "__main__":
-    _serve(Path(sys.argv[1]), sys.argv[2])
+    server.serve_until_signalled(lambda: port.send(server.port))

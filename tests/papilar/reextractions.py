@@ -2,15 +2,11 @@
 
 An "image" here is a template record. The old extractor sees only some of its minutiae, the present one all.
 So nothing waits for a network, and which of the two made a template is plain.
-
-Run as a program, `python reextractions.py FOLDER URL POINT TIMES`, it re-extracts a gallery and kills itself
-when it comes to that point for so many a time.
 """
 
 import os
 import shutil
 import signal
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -19,7 +15,6 @@ from typing import Any
 
 from nodes import record
 
-import papilar.node
 import papilar.reextraction as module
 from enroll.errors import ImageTruncated
 from enroll.gate import QualityGate
@@ -131,16 +126,12 @@ def killed_at(call: Callable[..., Any], times: int, *, before: bool) -> Callable
     return wrapped
 
 
-def _main(folder: str, url: str, point: str, times: str) -> None:
+def run_until_killed(folder: Path, url: str, point: str, times: int) -> None:
+    """Re-extract a gallery, and be killed at a point when it is come to so many a time; for a process."""
     for name, value in {"_BATCH": 1, "_SETTLED": 2, "SEAL_AFTER": 3}.items():
         setattr(module, name, value)
-    vars(papilar.node)["network"] = lambda: None  # nothing here needs it, and it takes long to load
     where, what, before = _points()[point]
-    with Node(Path(folder), read=present, originals=partial(opened, url)) as node:
-        setattr(where, what, killed_at(getattr(where, what), int(times), before=before))
+    with Node(folder, read=present, originals=partial(opened, url)) as node:
+        setattr(where, what, killed_at(getattr(where, what), times, before=before))
         reextract(node, threads=1)
-    sys.exit(f"it never came to {point} {times} times")
-
-
-if __name__ == "__main__":
-    _main(*sys.argv[1:])
+    raise AssertionError(f"it never came to {point} {times} times")

@@ -36,6 +36,8 @@ from papilar.commands import prints as prints_commands
 from papilar.requests import Enrollment
 from papilar.store import Counts, Store
 
+pytestmark = pytest.mark.usefixtures("lasting_readers", "extracted_once")
+
 PAPILAR = [sys.executable, "-m", "papilar"]
 UUID_LENGTH = 36
 
@@ -60,15 +62,21 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     """Run the command in this process, as its entry point does."""
 
     def call(*arguments: object) -> Ran:
-        monkeypatch.setattr(sys, "argv", ["papilar", *map(str, arguments)])
         capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
+        code = code_of(monkeypatch, *arguments)
         shown = capsys.readouterr()
         assert "Traceback" not in shown.out + shown.err
-        return Ran(int(ended.value.code or 0), shown.out, shown.err)
+        return Ran(code, shown.out, shown.err)
 
     return call
+
+
+def code_of(patch: pytest.MonkeyPatch, *arguments: object) -> int:
+    """Run the command in this process and return its exit code."""
+    patch.setattr(sys, "argv", ["papilar", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return int(ended.value.code or 0)
 
 
 def spawn(*arguments: object, **options: Any) -> "subprocess.Popen[str]":
@@ -152,17 +160,17 @@ def archive(prints: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def node(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A node in this process, whose gallery holds the archive."""
     with serving(tmp_path_factory.mktemp("node") / "gallery", max_message_bytes=2_000_000) as served:
-        done = ended(spawn("enroll", archive, "--node", served.address))
-        assert done.code == 0, done
+        with pytest.MonkeyPatch.context() as patch:
+            assert code_of(patch, "enroll", archive, "--node", served.address, "--workers", 1) == 0
         yield served
 
 
 @pytest.fixture
 def crowd(tmp_path: Path, prints: Path) -> Path:
-    """An archive of 12 files, enough to be interrupted in."""
+    """An archive of 8 files, enough to be interrupted in."""
     folder = tmp_path / "crowd"
     folder.mkdir()
-    for number in range(12):
+    for number in range(8):
         shutil.copy(prints / f"00{number % 2 + 1}_1.png", folder / f"f{number:02}_1.png")
     return folder
 
@@ -285,9 +293,9 @@ def test_killed_in_the_middle_nothing_is_lost_and_nothing_twice(
     _wait_for_prints(gallery)
     first.kill()
     first.communicate()
-    assert 0 < counts_of(gallery).encounters < 12
+    assert 0 < counts_of(gallery).encounters < 8
     assert run("enroll", crowd, "--gallery", gallery).code == 0
-    assert counts_of(gallery) == (12, 12, 12)
+    assert counts_of(gallery) == (8, 8, 8)
 
 
 def test_ctrl_c_says_what_to_do_and_leaves_whole_encounters(run: Any, crowd: Path, tmp_path: Path) -> None:
@@ -299,9 +307,9 @@ def test_ctrl_c_says_what_to_do_and_leaves_whole_encounters(run: Any, crowd: Pat
     assert said.code == 1
     assert "the same command again enrols the rest" in said.err
     subjects, encounters, count = counts_of(gallery)
-    assert subjects == encounters == count < 12
+    assert subjects == encounters == count < 8
     assert f"{encounters} already" in run("enroll", crowd, "--gallery", gallery).out
-    assert counts_of(gallery) == (12, 12, 12)
+    assert counts_of(gallery) == (8, 8, 8)
 
 
 def _wait_for_prints(gallery: Path) -> None:
@@ -320,14 +328,14 @@ def _wait_for_prints(gallery: Path) -> None:
 def test_a_full_disk_stops_the_run_and_the_next_one_completes_it(
     run: Any, crowd: Path, tmp_path: Path
 ) -> None:
-    said = ended(spawn_limited(400_000, "enroll", crowd, "--gallery", tmp_path / "g"))
+    said = ended(spawn_limited(400_000, "enroll", crowd, "--gallery", tmp_path / "g", "--workers", 1))
     assert said.code == 1
     assert "NOT_TRIED STORAGE_" in said.out
     assert "run the same command again" in said.out
     kept = counts_of(tmp_path / "g").encounters
     assert f"{kept} enrolled" in said.out
     assert run("enroll", crowd, "--gallery", tmp_path / "g").code == 0
-    assert counts_of(tmp_path / "g") == (12, 12, 12)
+    assert counts_of(tmp_path / "g") == (8, 8, 8)
 
 
 @pytest.mark.parametrize(
@@ -434,12 +442,13 @@ def test_without_its_node_nothing_is_tried(run: Any, archive: Path) -> None:
 
 
 @pytest.mark.parametrize("columns", [60, 200])
-def test_a_receipt_on_a_terminal_loses_nothing(archive: Path, tmp_path: Path, columns: int) -> None:
+def test_a_receipt_on_a_terminal_loses_nothing(run: Any, archive: Path, tmp_path: Path, columns: int) -> None:
     (tmp_path / "a").mkdir()
     shutil.copy(archive / "001_1.png", tmp_path / "a" / f"{'long-' * 12}_1.png")
+    assert run("enroll", tmp_path / "a", "--gallery", tmp_path / "g").code == 0
     lines = _on_a_terminal(columns, "enroll", tmp_path / "a", "--gallery", tmp_path / "g").splitlines()
     assert max(map(len, lines)) <= columns
-    assert lines[-1] == "1 enrolled"
+    assert lines[-1] == "1 already"
     with Store.open(tmp_path / "g") as store:
         (owner,) = store.owners([1]).values()
     (head,) = (line for line in lines if line.split()[:2] == ["file", "result"])
@@ -504,7 +513,7 @@ def test_a_node_that_cannot_be_served(
 
 
 def test_a_taken_port_and_a_taken_gallery_are_named(run: Any, node: Served, tmp_path: Path) -> None:
-    taken = ended(spawn("serve", "--gallery", tmp_path / "g", "--create", "--listen", node.address))
+    taken = run("serve", "--gallery", tmp_path / "g", "--create", "--listen", node.address)
     assert taken.code == 2
     assert f"cannot listen on {node.address}" in taken.err
     with serving(tmp_path / "h"):
@@ -513,14 +522,14 @@ def test_a_taken_port_and_a_taken_gallery_are_named(run: Any, node: Served, tmp_
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_a_node_with_all_it_was_given(
-    archive: Path, tmp_path: Path, number: signal.Signals
+    run: Any, archive: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     address = f"127.0.0.1:{free_port()}"
     process = spawn("serve", "--gallery", tmp_path / "g", "--create", "--listen", address)
     assert process.stderr is not None
     assert "no prints of no subjects" in process.stderr.readline()
     assert address in process.stderr.readline()
-    assert ended(spawn("enroll", archive, "--node", address)).code == 0
+    assert run("enroll", archive, "--node", address).code == 0
     process.send_signal(number)
     assert ended(process).code == 0
     assert (tmp_path / "g" / "segments" / "manifest.json").read_text().count("segment-") == 1

@@ -20,7 +20,7 @@ def test_what_is_sealed_opens_and_shows_nothing(data: bytes) -> None:
     sealed = KEYS.seal(name, data)
     assert KEYS.open(name, sealed) == data
     assert sealed != KEYS.seal(name, data), "a nonce was used again"
-    assert len(data) < 4 or data not in sealed
+    assert len(data) < 4 or data not in sealed.removeprefix(b"PAPORIG\x01")  # which shows itself
     assert name != hashlib.sha256(data).digest()
     assert name != Keys([TWO]).name(data)
 

@@ -15,7 +15,7 @@ def test_nfiq2_is_kept_with_the_print_and_told(tmp_path: Path) -> None:
         done = node.enroll(Enrollment((image_of(1),), subject_id="s"))
         assert isinstance(done, Enrolled)
         (stored,) = node.encounter(done.encounter_id).prints
-        assert (stored.nfiq2, stored.nfiq2_version or "") == done.prints[0][6:]
+        assert (stored.nfiq2, stored.nfiq2_version or "") == done.prints[0][6:8]
         assert (stored.nfiq2 is not None) == bool(nfiq.version())
 
 

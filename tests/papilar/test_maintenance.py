@@ -185,6 +185,7 @@ class TestCommands:
         assert {one["reason"] for one in listed} == {"ORIGINAL_CORRUPT", "ORIGINAL_MISSING"}
         assert {one["encounter"] for one in listed} == {enrolled.encounter_id}
 
+    @pytest.mark.usefixtures("lasting_readers")
     def test_an_archive_goes_in_with_its_files(self, config: Path, tmp_path: Path) -> None:
         (tmp_path / "archive").mkdir()
         (tmp_path / "archive" / "a_1.png").write_bytes(picture(1))

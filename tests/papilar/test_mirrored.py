@@ -28,6 +28,8 @@ from papilar.api.v1 import matching_pb2, types_pb2
 from papilar.explanation import MIRRORED, mirrored_score
 from papilar.requests import Enrollment, PrintInput
 
+pytestmark = pytest.mark.usefixtures("extracted_once")
+
 WIDTH = 300
 
 

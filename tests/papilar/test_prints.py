@@ -27,7 +27,7 @@ def test_an_open_gate_lets_through_what_is_let_through_without_one() -> None:
     read, without = read_prints(given, gate=Gate()), read_prints(given)
     assert [one.assessment.accepted for one in read] == [True, False, True]
     for one, plain in zip(read, without, strict=True):
-        assert one.assessment._replace(nfiq2=None, nfiq2_version="") == plain.assessment
+        assert one.assessment._replace(nfiq2=None, nfiq2_version="", nfiq2_reason="") == plain.assessment
         assert one.template == plain.template or one.template.xy.tolist() == plain.template.xy.tolist()
 
 
@@ -36,8 +36,22 @@ def test_nfiq2_goes_with_a_print_to_be_enrolled_and_is_not_computed_for_a_probe(
     enrolling, probing = read_prints([image_of(1)], gate=Gate()), read_prints([image_of(1)])
     assert enrolling[0].assessment.nfiq2 in range(20, 101)
     assert enrolling[0].assessment.nfiq2_version == nfiq.version()
-    for read in (probing, read_prints([image_of(1)], gate=Gate(nfiq2=False))):
-        assert (read[0].assessment.nfiq2, read[0].assessment.nfiq2_version) == (None, "")
+    assert enrolling[0].assessment.nfiq2_reason == ""
+    assert probing[0].assessment[6:] == (None, "", "")
+
+
+def test_of_a_print_without_nfiq2_it_is_told_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    def told(given: PrintInput, *, nfiq2: bool = True) -> tuple[object, ...]:
+        return read_prints([given], gate=Gate(nfiq2=nfiq2))[0].assessment[6:]
+
+    assert told(image_of(1), nfiq2=False) == (None, "", "NOT_ASKED")
+    latent = PrintInput(Finger(2), Impression.LATENT_LIFT, image_of(1).image)
+    assert told(latent) == (None, "", "IMPRESSION_NOT_JUDGED")
+    assert told(enrolled_as(1)) == (None, "", "")
+    monkeypatch.setattr(nfiq, "_ask", lambda file: {})
+    assert told(image_of(1))[2] in ("NFIQ2_FAILED", "NFIQ2_UNAVAILABLE")
+    monkeypatch.setattr(nfiq, "find_spec", lambda name: None)
+    assert told(image_of(1)) == (None, "", "NFIQ2_UNAVAILABLE")
 
 
 @pytest.mark.skipif(not nfiq.version(), reason="nbis-py has no wheel for this machine")

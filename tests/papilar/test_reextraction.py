@@ -1,9 +1,7 @@
 """Re-extraction: a gallery gets its next generation while it is searched, and is whole when it is killed."""
 
 import errno
-import os
-import subprocess
-import sys
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -14,7 +12,8 @@ from typing import Any
 
 import pytest
 import reextractions as programs
-from nodes import ROOT, image_of, record, seen_again
+from forked import forks
+from nodes import image_of, record, seen_again
 from postgresql import Server
 from reextractions import FEWER, MINUTIAE, enrol, former, minutiae, old_gallery, opened, present, reextract
 
@@ -169,13 +168,12 @@ class TestTheWhole:
         assert lost == []
         assert len(asked) > 10
 
-    def test_real_extraction_in_processes(self, folder: Path, url: str) -> None:
+    def test_real_extraction_in_processes(self, folder: Path, url: str, reading: Readers) -> None:
         with Node(folder, create=True, originals=partial(opened, url)) as node:
             done = node.enroll(Enrollment((image_of(1), image_of(2)), subject_id="s"))
             assert isinstance(done, Enrolled)
             before = [one.template for one in node.encounter(done.encounter_id).prints]
-            with Readers(1) as readers:
-                report = node.reextraction(readers.read_prints, threads=1).run()
+            report = node.reextraction(reading.read_prints, threads=1).run()
             assert (report.done, report.failed) == (2, {})
             assert [one.template for one in node.encounter(done.encounter_id).prints] == before
 
@@ -309,11 +307,10 @@ class TestKilled:
     )
     def test_either_the_old_or_the_new_is_whole(self, folder: Path, url: str, point: str, times: int) -> None:
         old_gallery(folder, url, *SEEDS)
-        program = [sys.executable, programs.__file__, str(folder), url, point, str(times)]
-        run = subprocess.run(
-            program, env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=ROOT, check=False, capture_output=True
-        )
-        assert run.returncode == -9, run.stderr.decode()
+        run = forks().Process(target=programs.run_until_killed, args=(folder, url, point, times))
+        run.start()
+        run.join(60)
+        assert run.exitcode == -signal.SIGKILL
         new = point in ("after the switch", "adopted", "old segments", "settle")
         with opening(folder, url) as node:
             assert minutiae(node) == {f"s{seed}": MINUTIAE if new else FEWER for seed in SEEDS}

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from nodes import picture
 from trials import DAY, countries, user
 
+from papilar import cli
 from papilar.audit.check import verify
 from papilar.audit.entry import Act
 from papilar.audit.log import AuditLog
@@ -21,6 +23,7 @@ from papilar.signing import Signer
 from papilar.store.log import LogStore
 from papilar.trust import Trust
 
+Papilar = Callable[..., tuple[int, str, str]]
 ROOT = Path(__file__).resolve().parents[2]
 LAW = ROOT / "examples" / "policies" / "restrictive"
 SETTINGS = """
@@ -81,9 +84,18 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def papilar(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "papilar", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+@pytest.fixture
+def papilar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Papilar:
+    """The command in this process; gives its exit code, what it shows, and its errors."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["papilar", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return int(ended.value.code or 0), *capsys.readouterr()
+
+    return run
 
 
 def started(home: Path) -> tuple["subprocess.Popen[str]", str]:
@@ -97,23 +109,23 @@ def started(home: Path) -> tuple["subprocess.Popen[str]", str]:
     raise AssertionError("the node did not start")
 
 
-def test_a_user_asks_it_all_is_logged_and_it_stops_clean(home: Path) -> None:
+def test_a_user_asks_it_all_is_logged_and_it_stops_clean(home: Path, papilar: Papilar) -> None:
     node, address = started(home)
     try:
         own = home / "SLV"
         caller = ["--tls-ca", own / "ca.pem", "--tls-country", "SLV"]
         caller += ["--tls-cert", own / "user-o12-tls.pem", "--tls-key", own / "user-o12-tls.key"]
         asked = [home / "probe.png", "--node", address, *caller, "--json"]
-        refused = papilar("identify", *asked)
-        assert (refused.returncode, "papilar-purpose" in refused.stderr) == (2, True)
+        code, _, said = papilar("identify", *asked)
+        assert (code, "papilar-purpose" in said) == (2, True)
         mandated = [*asked, "--mandate", home / "case.toml"]
-        assert json.loads(papilar("identify", *mandated).stdout)["complete"]
-        region = papilar("identify", *mandated, "--region", "--timeout", "10")
-        assert region.returncode == 3
-        (gap,) = json.loads(region.stdout)["gaps"]
+        assert json.loads(papilar("identify", *mandated)[1])["complete"]
+        code, found, _ = papilar("identify", *mandated, "--region", "--timeout", "10")
+        assert code == 3
+        (gap,) = json.loads(found)["gaps"]
         assert (gap["country"], gap["kind"]) == ("HND", "GAP_KIND_UNREACHABLE")
         stranger = papilar("status", "--node", address, "--tls-ca", own / "ca.pem", "--tls-country", "SLV")
-        assert stranger.returncode == 1
+        assert stranger[0] == 1
     finally:
         node.send_signal(signal.SIGTERM)
         before = time.monotonic()

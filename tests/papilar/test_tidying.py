@@ -40,6 +40,15 @@ def writing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
     held.let_go()
 
 
+def closed_gallery(folder: Path, count: int) -> Told:
+    """Make a gallery of so many persons, all of them sealed, and leave it closed."""
+    told = Told(folder / "told")
+    with Node(folder / "gallery", create=True, keep_images=False) as node:
+        for number in range(count):
+            told.enrol(node, number)
+    return told
+
+
 def wait_until(true: Callable[[], bool]) -> None:
     until = time.monotonic() + 20
     while not true() and time.monotonic() < until:
@@ -87,10 +96,7 @@ def test_what_was_deleted_is_erased_within_the_hour(
 ) -> None:
     """Nobody enrols; at a start it begins with what was deleted before."""
     writing.let_go()
-    told = Told(tmp_path / "told")
-    with Node(tmp_path / "gallery", create=True, keep_images=False) as node:
-        for number in range(3):
-            told.enrol(node, number)
+    told = closed_gallery(tmp_path, 3)
     monkeypatch.setattr(papilar.tidying, "COMPACT_EVERY_S", 0.01)
     with Node(tmp_path / "gallery") as node:
         told.delete(node, 1)
@@ -102,10 +108,7 @@ def test_damage_is_looked_for(
     tmp_path: Path, writing: Held, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     writing.let_go()
-    told = Told(tmp_path / "told")
-    with Node(tmp_path / "gallery", create=True, keep_images=False) as node:
-        for number in range(3):
-            told.enrol(node, number)
+    closed_gallery(tmp_path, 3)
     monkeypatch.setattr(papilar.tidying, "CHECK_EVERY_S", 0.01)
     with Node(tmp_path / "gallery") as node:
         prepared = node._gallery.prepared(2)
@@ -130,10 +133,7 @@ def test_a_gallery_that_is_built_anew_is_sealed_as_it_grows(
 ) -> None:
     """It takes no more memory than one that is enrolled."""
     writing.let_go()
-    told = Told(tmp_path / "told")
-    with Node(tmp_path / "gallery", create=True, keep_images=False) as node:
-        for number in range(10):
-            told.enrol(node, number)
+    told = closed_gallery(tmp_path, 10)
     (tmp_path / "gallery" / "segments" / "manifest.json").unlink()
     most: list[int] = []
     seal = gallery_module.Gallery.seal
