@@ -76,7 +76,8 @@ class Readers:
         self._megabytes = megabytes
         self._keep_images = keep_images
         self._gate = gate
-        self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
+        # the last one back goes first: a process starts, which takes seconds, only when all others are at work
+        self._idle: queue.LifoQueue[_Worker] = queue.LifoQueue()
         self._all = [_Worker(megabytes) for _ in range(count)]
         for one in self._all:
             self._idle.put(one)

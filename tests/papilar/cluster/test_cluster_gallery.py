@@ -62,7 +62,7 @@ class Sited(NamedTuple):
         return [keeper.standing[1] for keeper in self.gallery._keepers]
 
     def restored(self) -> bool:
-        return within(60, lambda: not any(self.gaps()))
+        return within(180, lambda: not any(self.gaps()))
 
     def part_of(self, enrolled: Enrolled) -> int:
         row = self.node.encounter(enrolled.encounter_id).prints[0].row

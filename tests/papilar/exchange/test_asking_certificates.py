@@ -157,7 +157,7 @@ def test_a_new_key_and_the_old_one_revoked(region: Region, hnd: ScriptedPeer) ->
         (home / f"node-new.{part}").replace(home / f"node.{part}")
     revoke(region, "old.pem")
     assert searcher.collect(asked()).gaps == ()
-    assert len(hnd.asked) == 2
+    assert len({one.request_id for one in hnd.asked}) == 2  # asked twice for one, where it was slow to answer
 
 
 def test_a_call_of_one_message_survives_a_renewal(region: Region, hnd: ScriptedPeer) -> None:
