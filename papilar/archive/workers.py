@@ -76,7 +76,7 @@ class Readers:
         self._megabytes = megabytes
         self._keep_images = keep_images
         self._gate = gate
-        # the last one back goes first: a process starts, which takes seconds, only when all others are at work
+        # The last one back goes first: one starts, which takes seconds, only when all others are at work.
         self._idle: queue.LifoQueue[_Worker] = queue.LifoQueue()
         self._all = [_Worker(megabytes) for _ in range(count)]
         for one in self._all:
