@@ -337,7 +337,8 @@ def logistic(
     `LEAST_WEIGHT`: that something agrees never speaks against.
     """
     spread = values.std(axis=0)
-    scaled = values / np.where(spread > 0, spread, 1.0)
+    spread[spread == 0] = 1.0
+    scaled = values / spread
     sign = np.where(mated, -1.0, 1.0)
     weight = counts / np.where(mated, counts[mated].sum(), counts[~mated].sum())
     k = values.shape[1]
@@ -359,7 +360,7 @@ def logistic(
         bounds=bounds,
         options={"ftol": 1e-14, "gtol": 1e-9, "maxiter": 10_000},
     ).x
-    return found[: 2 * k].reshape(2, k) / np.where(spread > 0, spread, 1.0), found[2 * k :]
+    return found[: 2 * k].reshape(2, k) / spread, found[2 * k :]
 
 
 def _stated(values: Floats, share: Floats, weights: Floats, intercepts: Floats) -> Floats:

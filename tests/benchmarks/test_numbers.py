@@ -118,7 +118,7 @@ def test_little_is_lost_to_calibration(figures: dict[str, Any], kind: str) -> No
     assert section["pooled"]["cllr"] - section["pooled"]["cllr_min"] <= 0.03
     losses = [each["cllr"] - each["cllr_min"] for each in section["left_out"].values()]
     assert len(losses) == 8
-    assert max(losses) <= {"ridges": 0.03, "minutiae": 0.04}[kind]
+    assert max(losses) <= {"ridges": 0.03, "minutiae": 0.05}[kind]
     assert np.mean(losses) <= 0.02
 
 
