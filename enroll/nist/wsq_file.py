@@ -34,7 +34,8 @@ def encode_wsq(image: GrayImage) -> bytes:
     ResolutionImplausible
         It is not at 500 ppi.
     ImageError
-        Nothing is in it: of an image of one grey the encoder makes a file that no decoder takes.
+        Nothing, or next to nothing, is in it: of one grey the encoder makes a file that no decoder takes, and
+        of faint grain it may make none.
 
     References
     ----------
@@ -45,7 +46,10 @@ def encode_wsq(image: GrayImage) -> bytes:
             f"{image.ppi:g} ppi, and WSQ is for {PPI}", remedy="write it as PNG, or resample it first"
         )
     out = io.BytesIO()
-    Image.fromarray(image.pixels).save(out, wsq.WsqImagePlugin.WsqImageFile.format)
+    try:
+        Image.fromarray(image.pixels).save(out, wsq.WsqImagePlugin.WsqImageFile.format)
+    except Exception as error:  # all it raises where a quantisation table has no room for the step
+        raise ImageError("an image of so little contrast cannot be WSQ", remedy="write it as PNG") from error
     try:
         wsq_stream.check(out.getvalue())
     except ImageTruncated as error:
