@@ -24,7 +24,8 @@ class SegmentParams:
     gap: int = 12  # a lull in amplitude no wider than this lies inside a print: a crease
     lone: int = 36  # ridges fill a disc this wide with amplitude: edges, ruled lines and most writing do not
     step: int = 4  # the statistics are this much smoother than the pixels, so they are taken on a grid
-    strong: float = 95.0  # percentile of energy that stands for this print's own ridges
+    strong: float = 95.0  # percentile of amplitude that stands for this print's own ridges ...
+    ridged: float = 75.0  # ... at least; among what may be ridges, for of a large sheet most is empty
     share: float = 0.17  # of that amplitude; faint rims of dry prints go below it, ghosts stay under
     floor: float = 2.5  # grey levels of ridge amplitude; quantisation and JPEG ringing stay below
     coherence: float = 0.27  # 0 to 1; white noise under this window has 0.02 to 0.19, median 0.09
@@ -75,12 +76,18 @@ def survey(pixels: NDArray[np.uint8], *, params: SegmentParams = PARAMS) -> Surv
     """
     ridges = _ridge_band(pixels, params)
     amplitude, coherence = _amplitude(ridges, params), _coherence(ridges, params)
-    strong = float(np.percentile(amplitude, params.strong))
     likely = (amplitude > params.floor) & (coherence > params.coherence)
-    solid = _solid((likely & (amplitude > params.share * strong)).astype(np.uint8), params)
+    rough = likely & (amplitude > params.share * _strong(amplitude, likely, params))
+    solid = _solid(rough.astype(np.uint8), params)
     size = (pixels.shape[1], pixels.shape[0])
     smooth = cv2.resize(solid.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
     return Survey(np.asarray(smooth > 0.5, np.bool_), _extent(likely, params.step))
+
+
+def _strong(amplitude: NDArray[np.float32], likely: NDArray[np.bool_], params: SegmentParams) -> float:
+    """Return the amplitude of this print's own ridges, whatever the size of the sheet that it lies on."""
+    own = np.percentile(amplitude[likely], params.ridged) if likely.any() else 0.0
+    return float(max(np.percentile(amplitude, params.strong), own))
 
 
 def _extent(likely: NDArray[np.bool_], step: int) -> tuple[tuple[int, int], tuple[int, int]] | None:

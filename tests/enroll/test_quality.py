@@ -336,6 +336,20 @@ HARD = {
 
 
 @pytest.mark.datasets
+def test_a_print_has_the_same_foreground_on_a_large_sheet(datasets: Path):
+    """A latent in a photograph, a print on a form: what stands for its own ridges must not be paper."""
+    rng, side = np.random.default_rng(4), 1500
+    for number in range(101, 111):
+        pixels = print_of(datasets / "fvc2004" / "DB3_B" / f"{number}_1.tif", 512)
+        paper = np.median(np.r_[pixels[0], pixels[-1]])
+        sheet = np.clip(paper + rng.normal(0, 2, (side, side)), 0, 255).astype(np.uint8)
+        height, width = pixels.shape
+        sheet[500 : 500 + height, 600 : 600 + width] = pixels
+        alone, found = foreground(pixels), foreground(sheet)
+        assert 0.95 * alone.sum() < found.sum() < 1.1 * alone.sum()
+
+
+@pytest.mark.datasets
 def test_the_hardest_prints_are_not_rejected(datasets: Path):
     for year, names in HARD.items():
         for name in names:
