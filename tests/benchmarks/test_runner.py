@@ -6,13 +6,13 @@ import http.server
 import io
 import json
 import math
-import platform
 import sys
 import threading
 import types
 import zipfile
 
 import cv2
+import needs
 import numpy as np
 import pytest
 from minutiae import ridge_description
@@ -445,13 +445,7 @@ def test_system_names_are_checked(names):
         systems.make(names)
 
 
-NEEDS_NBIS = pytest.mark.skipif(
-    sys.platform != "darwin" and platform.machine() != "x86_64",
-    reason="nbis-py has no wheel for this machine",
-)
-
-
-@NEEDS_NBIS
+@needs.NBIS
 @pytest.mark.datasets
 def test_nbis_tells_mates_from_others(datasets):
     nbis = systems.Nbis()
@@ -462,7 +456,7 @@ def test_nbis_tells_mates_from_others(datasets):
     assert nbis.compare(one, mate) == nbis.compare(mate, one)
 
 
-@NEEDS_NBIS
+@needs.NBIS
 def test_nbis_cannot_enrol_a_blank_image():
     _, blank = cv2.imencode(".png", np.full((200, 200), 255, np.uint8))
     assert systems.Nbis().extract(blank.tobytes(), ppi=500) is None

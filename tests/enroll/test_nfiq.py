@@ -7,6 +7,7 @@ from pathlib import Path
 from queue import SimpleQueue
 
 import cv2
+import needs
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -17,7 +18,7 @@ from enroll import nfiq
 from enroll.image import GrayImage, read_image
 from enroll.nfiq import FAILED, UNAVAILABLE, Nfiq, nfiq2
 
-pytestmark = pytest.mark.skipif(not nfiq.version(), reason="nbis-py has no wheel for this machine")
+pytestmark = needs.NBIS
 
 
 def image(pixels, ppi=500.0):

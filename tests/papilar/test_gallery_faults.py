@@ -17,6 +17,7 @@ from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
+import needs
 import numpy as np
 import pytest
 from faults import PLACES, Nursery, Places, Steps, Told, begun, check, check_files, go_on, record
@@ -313,18 +314,12 @@ def test_a_disk_that_is_full_from_any_step_on(tmp_path: Path, monkeypatch: pytes
 def disk(tmp_path: Path) -> Iterator[Callable[[str], None]]:
     """A disk for the segments alone; what is given is told how large it is to be."""
     path = tmp_path / "gallery" / "segments"
-    path.mkdir(parents=True)
 
-    def mount(options: str) -> "subprocess.CompletedProcess[bytes]":
-        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(path)]
-        return subprocess.run(command, capture_output=True, check=False)
+    def resize(size: str) -> None:
+        subprocess.run(["mount", "-o", f"remount,size={size}", str(path)], check=True)
 
-    if (mounted := mount("size=256k")).returncode:
-        pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.decode().strip()}")
-    try:
-        yield lambda size: mount(f"remount,size={size}").check_returncode()
-    finally:
-        subprocess.run(["umount", "--lazy", path], check=True)
+    with needs.disk(path, "256k"):
+        yield resize
 
 
 def test_a_disk_that_is_full(

@@ -2,6 +2,7 @@
 
 import pickle
 
+import needs
 import pytest
 from nodes import enrolled_as, image_of, white
 
@@ -31,7 +32,7 @@ def test_an_open_gate_lets_through_what_is_let_through_without_one() -> None:
         assert one.template == plain.template or one.template.xy.tolist() == plain.template.xy.tolist()
 
 
-@pytest.mark.skipif(not nfiq.version(), reason="nbis-py has no wheel for this machine")
+@needs.NBIS
 def test_nfiq2_goes_with_a_print_to_be_enrolled_and_is_not_computed_for_a_probe() -> None:
     enrolling, probing = read_prints([image_of(1)], gate=Gate()), read_prints([image_of(1)])
     assert enrolling[0].assessment.nfiq2 in range(20, 101)
@@ -54,7 +55,7 @@ def test_of_a_print_without_nfiq2_it_is_told_why(monkeypatch: pytest.MonkeyPatch
     assert told(image_of(1)) == (None, "", "NFIQ2_UNAVAILABLE")
 
 
-@pytest.mark.skipif(not nfiq.version(), reason="nbis-py has no wheel for this machine")
+@needs.NBIS
 def test_a_print_that_fails_is_told_all_it_missed() -> None:
     (read,) = read_prints([image_of(1)], gate=STRICT)
     words = [word for word, _ in read.assessment.reasons]

@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import needs
 import pytest
 from archives import Archive, Gallery, image, results
 
@@ -31,12 +32,8 @@ def fill(folder: Path) -> Path:
 def share(tmp_path: Path) -> Iterator[Path]:
     """A disk that can be unmounted, with a file that lies beneath it."""
     path = tmp_path / "share"
-    path.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(path)], capture_output=True, check=False)
-    if mounted.returncode:
-        pytest.skip(f"a disk cannot be mounted here: {mounted.stderr.decode().strip()}")
-    yield fill(path)
-    subprocess.run(["umount", "--lazy", str(path)], capture_output=True, check=False)
+    with needs.disk(path, "64m"):
+        yield fill(path)
 
 
 def test_a_disk_that_is_unmounted_half_way_ends_the_run_which_goes_on_later(
