@@ -97,7 +97,7 @@ class Reextraction(_message.Message):
     state: Global___ReextractionState.ValueType
     """Where it is."""
     extractor: _builtins.str
-    """Version of the extractor."""
+    """Version of the network that finds minutiae."""
     prints: _builtins.int
     """Prints in the gallery when it began."""
     done: _builtins.int
