@@ -20,7 +20,7 @@ import numpy as np
 from benchmarks.commands import Process, free_addresses, listens, node
 from benchmarks.runner import Track
 from benchmarks.synthetic import archive
-from enroll.leader import Leader
+from enroll.pipeline import EXTRACTOR
 from matcher.codecs import NATIVE, encode
 from matcher.errors import InvalidInput
 from matcher.template import Finger, Impression, Template
@@ -129,7 +129,7 @@ def gallery(folder: Path, fingers: int, mates: Path, *, seed: int, track: Track)
         return folder
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
-    with Store.open(part, create=True, name="load", facts={"extractor": Leader.version}) as store:
+    with Store.open(part, create=True, name="load", facts={"extractor": EXTRACTOR}) as store:
         subjects = range(0, fingers, _FINGERS_EACH)
         for first in track(subjects, f"{folder.name}: writing", len(subjects)):
             store.enroll(_encounter(seed, first, min(_FINGERS_EACH, fingers - first)))

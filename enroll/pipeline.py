@@ -4,6 +4,7 @@ Keys of `trace`: `pixels` (at 500 ppi), `foreground`, `position`, `direction`, `
 network's planes), `template`, `quality`.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -22,6 +23,13 @@ from enroll.segment import survey
 from matcher.template import LATENTS, PPI, Finger, Impression, Template
 
 Trace = Callable[[str, NDArray[Any] | Mapping[str, object]], None]
+
+REVISION = 1
+"""Raise it with every change by which the same image gives another template: of the foreground, of what
+becomes a minutia, of the ridge description. The network has a version of its own."""
+
+EXTRACTOR = hashlib.sha256(f"{Leader.version}:{REVISION}".encode()).hexdigest()[:16]
+"""Version of the extractor, 16 hexadecimal digits, for a template's provenance."""
 
 MOST_PIXELS = 2_600_000
 """At 500 ppi: a four-finger slap of 3.2 x 3 inches has 2.4 million. The network takes 0.8 kB for each."""

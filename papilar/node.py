@@ -13,8 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from enroll.gate import OPEN, QualityGate
-from enroll.leader import Leader
-from enroll.pipeline import network
+from enroll.pipeline import EXTRACTOR, network
 from matcher import search as matching
 from matcher.calibration import shipped
 from matcher.gallery import SEAL_AFTER
@@ -121,7 +120,7 @@ class Node:
         originals: Callable[[str], Originals] | None = None,
         opening: Opening = open_here,
     ) -> None:
-        facts = {"extractor": Leader.version}
+        facts = {"extractor": EXTRACTOR}
         self._opening = opening
         with ExitStack() as end:
             self._store = Store.open(store or folder, folder=folder, create=create, name=name, facts=facts)

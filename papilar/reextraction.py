@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from enroll.leader import Leader
+from enroll.pipeline import EXTRACTOR
 from matcher.codecs import NATIVE, decode, encode
 from matcher.cylinders import Prepared, prepare
 from matcher.errors import InvalidInput, PapilarError
@@ -84,7 +84,7 @@ class Report:
     """
 
     state: State = State.NONE
-    extractor: str = Leader.version
+    extractor: str = EXTRACTOR
     prints: int = 0
     done: int = 0
     failed: Mapping[str, int] = field(default_factory=dict)
@@ -133,12 +133,12 @@ def find_segments(first: Path, gallery: GalleryFacts) -> Path:
 def check_extractor(gallery: GalleryFacts) -> None:
     """Log a warning where a gallery's templates are of another extractor than this program's."""
     made_with = gallery.facts.get("extractor")
-    if made_with != Leader.version:
+    if made_with != EXTRACTOR:
         _log.warning(
             "the gallery's templates are of extractor %s, probes will be of %s: they compare less well; see"
             " 'papilar reextract'",
             made_with,
-            Leader.version,
+            EXTRACTOR,
         )
 
 
@@ -176,7 +176,7 @@ class Reextraction:
             Nothing has changed for searches; what was extracted is kept for the next run.
         """
         self._settle()
-        generation = self._parts.store.anew.begin(Leader.version)
+        generation = self._parts.store.anew.begin(EXTRACTOR)
         self._extract_all(generation)
         if not self._stop.is_set() and self.report.done:
             self._say(State.BUILDING)
@@ -208,7 +208,7 @@ class Reextraction:
                 if not sources:
                     return
                 made = [one for one in pool.map(self._extract, sources) if one is not None]
-                store.anew.write(generation, Leader.version, made)
+                store.anew.write(generation, EXTRACTOR, made)
                 self._count(made)
                 after = sources[-1].row
 
@@ -253,7 +253,7 @@ class Reextraction:
                 self._catch_up(fresh, generation)
                 if self._stop.is_set():
                     return False
-                parts.store.renew(Leader.version)
+                parts.store.renew(EXTRACTOR)
                 parts.gallery.adopt(fresh)
         shutil.rmtree(old, ignore_errors=True)  # searches under way have its files open
         return True

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import grpc
 from grpc_status import rpc_status
 
-from enroll.leader import Leader
+from enroll.pipeline import EXTRACTOR
 from matcher.errors import PapilarError
 from papilar import translate
 from papilar.access import Access, caller
@@ -283,7 +283,7 @@ def to_offer(said: peer_pb2.NodeDescription) -> region_pb2.PeerOffer:
         policy_version=said.policy_version,
         calibration_id=said.calibration_id,
         extractor_version=said.extractor_version,
-        same_extractor=said.extractor_version == Leader.version,
+        same_extractor=said.extractor_version == EXTRACTOR,
         ordinary_seconds=said.ordinary_seconds,
         urgent_seconds=said.urgent_seconds,
         search_types=types,

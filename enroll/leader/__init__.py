@@ -77,7 +77,7 @@ class Leader:
     Attributes
     ----------
     version : str
-        16 hexadecimal digits which change with the weights or the graph, for a template's provenance.
+        16 hexadecimal digits which change with the weights or the graph.
     """
 
     version = hashlib.sha256(f"{WEIGHTS_SHA256}:{BUILDER}".encode()).hexdigest()[:16]

@@ -25,7 +25,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from enroll.leader import Leader
+from enroll.pipeline import EXTRACTOR
 from papilar.archive.item import Line, Result, printable
 from papilar.audit.merkle import Frontier, leaf_hash
 from papilar.errors import ReceiptInvalid, StorageFull
@@ -99,7 +99,7 @@ class ReceiptWriter:
         except OSError as error:
             raise _unwritable(path, error) from error
         head = {"receipt": FORM, "source": printable(source), "target": target, "begun": begun.isoformat()}
-        versions = {"papilar": metadata.version("papilar"), "extractor": Leader.version}
+        versions = {"papilar": metadata.version("papilar"), "extractor": EXTRACTOR}
         self._add(head | versions | {"options": dict(options or {})})
 
     def add(self, line: Line) -> None:

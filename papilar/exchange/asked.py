@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, cast
 
-from enroll.leader import Leader
+from enroll.pipeline import EXTRACTOR
 from matcher.calibration import shipped
 from matcher.errors import InvalidInput, PapilarError
 from papilar.api.peer.v1 import peer_pb2, types_pb2
@@ -157,7 +157,7 @@ class AskedNode:
             country=self.country,
             peer=peer,
             create_time=stamp(self._office.clock()),
-            extractor_version=Leader.version,
+            extractor_version=EXTRACTOR,
             matcher_version=MATCHER_VERSION,
             calibration_id=shipped().id,
             policy_version=law.terms.version,

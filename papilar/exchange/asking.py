@@ -14,7 +14,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, Protocol
 
-from enroll.leader import Leader
+from enroll.pipeline import EXTRACTOR
 from matcher.calibration import shipped
 from matcher.errors import PapilarError
 from papilar.api.peer.v1 import peer_pb2, types_pb2
@@ -310,7 +310,7 @@ class FederatedSearcher:
             _log.info("%s does not say what it offers: %s", country, error.reason)
             self._looked[country] = now - _OFFER_HOLDS + _OFFER_DOUBTED
             return
-        if said.extractor_version != Leader.version:
+        if said.extractor_version != EXTRACTOR:
             _log.warning("%s has another extractor than we have; see papilar region peers", country)
         self._offers[country] = said
 

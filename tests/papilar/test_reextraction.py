@@ -18,7 +18,7 @@ from postgresql import Server
 from reextractions import FEWER, MINUTIAE, enrol, former, minutiae, old_gallery, opened, present, reextract
 
 import papilar.reextraction as module
-from enroll.leader import Leader
+from enroll.pipeline import EXTRACTOR
 from matcher.gallery import Gallery
 from papilar.archive.workers import Readers
 from papilar.encryption import Keys
@@ -71,9 +71,9 @@ class TestTheWhole:
     def test_every_print_is_of_the_present_extractor(self, node: Node, folder: Path, url: str) -> None:
         assert set(minutiae(node).values()) == {FEWER}
         report = reextract(node)
-        assert report == Report(State.DONE, Leader.version, prints=6, done=6)
+        assert report == Report(State.DONE, EXTRACTOR, prints=6, done=6)
         assert minutiae(node) == {f"s{seed}": MINUTIAE for seed in SEEDS}
-        assert node.describe().facts["extractor"] == Leader.version
+        assert node.describe().facts["extractor"] == EXTRACTOR
         assert everybody_is_found(node)
         prepared = {len(one.every.minutia) for one in map(node._gallery.prepared, range(1, 7)) if one}
         assert min(prepared) > FEWER, "the old templates are searched"
@@ -90,7 +90,7 @@ class TestTheWhole:
         old_gallery(folder, url, *SEEDS, store=place)
         (folder / "segments.9").mkdir()  # of another store in this folder
         with Node(folder, store=place, read=present, originals=partial(opened, url)) as node:
-            assert reextract(node) == Report(State.DONE, Leader.version, prints=6, done=6)
+            assert reextract(node) == Report(State.DONE, EXTRACTOR, prints=6, done=6)
             assert minutiae(node) == {f"s{seed}": MINUTIAE for seed in SEEDS}
             assert everybody_is_found(node)
             for seed in SEEDS:

@@ -97,7 +97,7 @@ class Reextraction(_message.Message):
     state: Global___ReextractionState.ValueType
     """Where it is."""
     extractor: _builtins.str
-    """Version of the network that finds minutiae."""
+    """Version of the extractor."""
     prints: _builtins.int
     """Prints in the gallery when it began."""
     done: _builtins.int

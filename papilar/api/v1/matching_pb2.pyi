@@ -342,7 +342,7 @@ class Gallery(_message.Message):
     prints: _builtins.int
     """Number of prints."""
     extractor_version: _builtins.str
-    """Version of the network that found the minutiae of its templates. Those of two versions compare less well."""
+    """Version of the extractor that its templates were made with. Templates of two versions compare less well."""
     matcher_version: _builtins.str
     """Version of the comparison."""
     calibration_id: _builtins.str

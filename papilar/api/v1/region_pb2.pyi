@@ -761,7 +761,7 @@ class PeerOffer(_message.Message):
     calibration_id: _builtins.str
     """The calibration of its scores."""
     extractor_version: _builtins.str
-    """Version of its network, which finds minutiae."""
+    """Version of its extractor."""
     same_extractor: _builtins.bool
     """True where that is ours, so that both sides read a print alike."""
     ordinary_seconds: _builtins.int

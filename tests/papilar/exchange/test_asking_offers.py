@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from askers import PERMIT, Region, ScriptedPeer, answering, asked, description, signer, world
 
-from enroll.leader import Leader
+from enroll.pipeline import EXTRACTOR
 from papilar.api.peer.v1 import peer_pb2, types_pb2
 from papilar.audit.entry import Act, Outcome
 from papilar.errors import AnswerInvalid, NodeUnreachable, NotPermitted, RequestInvalid
@@ -172,7 +172,7 @@ def test_another_extractor_is_told(region: Region, hnd: Describing, caplog: pyte
     assert "another extractor" in caplog.text
     assert "e-1" not in caplog.text, "what a peer writes is not logged"
     caplog.clear()
-    hnd.changes = {"extractor_version": Leader.version}
+    hnd.changes = {"extractor_version": EXTRACTOR}
     look(region.searcher(hnd))
     assert "another extractor" not in caplog.text
 

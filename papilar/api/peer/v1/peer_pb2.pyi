@@ -197,7 +197,7 @@ class NodeDescription(_message.Message):
     peer: _builtins.str
     """For whom the description is; quotas and offers may differ."""
     extractor_version: _builtins.str
-    """Version of the network that finds minutiae, so that both sides find the same."""
+    """Version of the extractor, from the foreground to the minutiae, so that both sides find the same."""
     matcher_version: _builtins.str
     """Version of the comparison."""
     calibration_id: _builtins.str
