@@ -14,7 +14,7 @@ calibration of the scores was fitted to all of them.
 Intervals of what is found draw persons anew within one pairing at a time, since pairings share fingers. Of
 false candidates there are too few to draw: their rate has the exact interval of a Poisson count, as if pairs
 of prints were independent. `large` counts what would be found too at the threshold of a gallery of a million
-prints: by the scores, without the million.
+prints, of ten fingers in equal parts: by the scores, without the million.
 """
 
 import tempfile
@@ -34,12 +34,11 @@ from benchmarks.datasets import SAME_FINGER, PrintSet
 from benchmarks.metrics import Floats
 from benchmarks.runner import Track, dumps, environment, untracked, write_atomic
 from enroll.gate import QualityGate
-from matcher import search
 from matcher.calibration import shipped
 from matcher.errors import InvalidInput
 from matcher.template import Finger
 from papilar.deduplication import NEAR_FPIR
-from papilar.duplicates import FALSE_PER_PRINT, Case, Kind
+from papilar.duplicates import FALSE_PER_PRINT, Case, Kind, least_ratio
 from papilar.node import Node
 from papilar.prints import ReadPrint, in_turn, read_print
 from papilar.requests import Enrolled, Enrollment, PrintInput
@@ -48,6 +47,7 @@ FILE = "dedup.json"
 FINGERS = 4
 POSITIONS = (Finger.RIGHT_INDEX, Finger.RIGHT_MIDDLE, Finger.LEFT_INDEX, Finger.LEFT_MIDDLE)
 LARGE = 1_000_000
+TEN = tuple(Finger(position) for position in range(1, 11))
 IMPRESSIONS = 4
 """On the first side; as many are left for the second, and for a print that is misfiled."""
 
@@ -316,7 +316,7 @@ def _in_large(case: Case | None) -> bool:
     if case.finding.kind is Kind.ONE_FILE:
         return True
     least, near = (
-        search.threshold(shipped(), target_fpir=rate, gallery_size=LARGE)
+        least_ratio(dict.fromkeys(TEN, LARGE // len(TEN)), rate=rate, calibration=shipped())
         for rate in (FALSE_PER_PRINT, NEAR_FPIR)
     )
     return case.finding.score >= least and case.finding.pairs[0].score >= near

@@ -13,7 +13,6 @@ from threading import Lock
 
 import numpy as np
 
-from matcher import search
 from matcher.calibration import shipped
 from matcher.compare import score
 from matcher.cylinders import Prepared
@@ -32,6 +31,7 @@ from papilar.duplicates import (
     check_decision,
     files_twice,
     judge,
+    least_ratio,
 )
 from papilar.errors import CaseDecided, GalleryIncomplete, RequestInvalid, RunUnderWay, SubjectMerged
 from papilar.requests import Repeat
@@ -113,7 +113,7 @@ class Deduplication:
                 remedy="wait for it; papilar dedup list shows its cases",
             )
         try:
-            yield from self._find(self._least(rate), 0 if again else self._rows.cursor())
+            yield from self._find(rate, 0 if again else self._rows.cursor())
         finally:
             self._running.release()
 
@@ -216,8 +216,10 @@ class Deduplication:
 
     # ---- one print after the other
 
-    def _find(self, least: float, after: int) -> Iterator[Case | Progress]:
-        near, total = min(least, self._least(NEAR_FPIR)), len(self._gallery)
+    def _find(self, rate: float, after: int) -> Iterator[Case | Progress]:
+        prints, total = self._store.fingers(), len(self._gallery)
+        rates = rate, max(rate, NEAR_FPIR)
+        least, near = (least_ratio(prints, rate=one, calibration=self._calibration) for one in rates)
         done, last = int(np.searchsorted(self._gallery.rows, after, side="right")), after
         for one in self._store.templates(after):
             for finding in self._findings(one, least, near):
@@ -230,9 +232,6 @@ class Deduplication:
                 yield Progress(done, max(done, total))
         self._rows.move_cursor(last)
         yield Progress(done, done)
-
-    def _least(self, rate: float) -> float:
-        return search.threshold(self._calibration, target_fpir=rate, gallery_size=len(self._gallery))
 
     def _findings(self, one: StoredPrint, least: float, near: float) -> Iterator[Finding]:
         prepared, owner = self._gallery.prepared(one.row), self._store.owners([one.row]).get(one.row)

@@ -5,15 +5,17 @@ person's name. One image file was enrolled twice. The prints of two subjects tel
 both have speaks for one person or against, and one that only one of them has says nothing.
 
 The threshold. Each of N prints is searched among the others, so that each of the N (N - 1) / 2 pairs of
-prints of different fingers may bring one false candidate, where its ratio reaches T by chance, at the rate
-FMR(T). A search of N prints has the false-positive rate r where FMR(T) is r / N (`matcher.search.threshold`,
-ISO/IEC 19795-1:2021). Then N (N - 1) / 2 x r / N false candidates are expected, which is r / 2 for each
-print: with `FALSE_PER_PRINT` one for every 2,000 prints, under one in 1,000. That holds for single prints.
-The fused ratio of several fingers is held against the same T: each finger of strangers lowers it on average.
+prints of different fingers may bring one false candidate, where its ratio reaches T by chance: at the rate
+FMR(T), or FMR(T + price) where the positions disagree, since such a pair pays the price of a wrong position
+(`matcher.fusion`). Searches have the false-positive rate r in the mean (ISO/IEC 19795-1:2021) where the sum
+over all pairs is r (N - 1) / 2 (`least_ratio`): r / 2 false candidates for each print, since a pair is found
+from either side. With `FALSE_PER_PRINT` that is one for every 2,000 prints, under one in 1,000. It holds for
+single prints. The fused ratio of several fingers is held against the same T: each finger of strangers lowers
+it on average.
 """
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -22,8 +24,9 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import brentq
 
-from matcher.calibration import Band, shipped
+from matcher.calibration import Band, Calibration, shipped
 from matcher.cylinders import Prepared
 from matcher.fusion import RULES, Fused, fuse, may_meet
 from matcher.template import Finger
@@ -36,6 +39,10 @@ SPEAKS = 1.0
 """log10 ratio from which a finger speaks for one person, and below whose negative it speaks against.
 
 An assumption, not a fit: ten to one. It decides of which kind a finding is, not whether there is one."""
+
+
+_FAR = 100.0
+"""log10 ratios beyond which no pair of a gallery is a stranger's."""
 
 
 class Kind(StrEnum):
@@ -172,6 +179,32 @@ def check_decision(decision: Decision) -> None:
         raise RequestInvalid(
             "a note that is no code", remedy="write 1 to 32 of A-Z, 0-9 and _, a letter first"
         )
+
+
+def least_ratio(prints: Mapping[Finger, int], *, rate: float, calibration: Calibration) -> float:
+    """Return the log10 ratio from which two prints of a gallery are put forward; see the module.
+
+    Parameters
+    ----------
+    prints : mapping of Finger to int
+        How many prints of each position the gallery has.
+    rate : float
+        False-positive rate of the search for one print, in (0, 1).
+    calibration : Calibration
+        Rates above its tail are answered at the tail's edge.
+    """
+    total, unknown = sum(prints.values()), prints.get(Finger.UNKNOWN, 0)
+    agree = unknown * (total - unknown) + sum(count * (count - 1) / 2 for count in prints.values())
+    disagree = total * (total - 1) / 2 - agree
+
+    def too_many(ratio: float) -> float:
+        found = agree * calibration.fmr(ratio) + disagree * calibration.fmr(ratio + RULES.price)
+        return float(found - rate * max(total - 1, 0) / 2)
+
+    edge = calibration.threshold(calibration.tail_rate)
+    if too_many(edge) <= 0:
+        return edge
+    return float(brentq(too_many, edge, edge + _FAR))
 
 
 def judge(first: Subject, second: Subject, *, least: float, compare: Compare) -> Finding | None:

@@ -1,6 +1,7 @@
 """Duplicates of a gallery: what prints of two subjects mean, and how a node finds, merges and parts them."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nodes import enrolled_as, image_of, seen_again
 
+from matcher.calibration import shipped
+from matcher.fusion import RULES, may_meet
 from matcher.template import Finger
 from papilar.duplicates import (
     SPEAKS,
@@ -23,6 +26,7 @@ from papilar.duplicates import (
     check_decision,
     files_twice,
     judge,
+    least_ratio,
 )
 from papilar.errors import (
     CaseDecided,
@@ -37,7 +41,7 @@ from papilar.node import Node
 from papilar.requests import Enrolled, Enrollment, PrintInput, Repeat
 
 LEAST = 4.0
-INDEX, MIDDLE, RING, LITTLE = Finger(2), Finger(3), Finger(4), Finger(5)
+INDEX, MIDDLE, RING, LITTLE = FOUR = Finger(2), Finger(3), Finger(4), Finger(5)
 
 
 # ---- what prints of two subjects mean
@@ -62,6 +66,39 @@ def judged(
 
 MINE = [held(1, INDEX), held(2, MIDDLE), held(3, RING)]
 THEIRS = [held(11, INDEX), held(12, MIDDLE), held(13, RING)]
+
+
+class TestLeastRatio:
+    @given(
+        st.dictionaries(st.sampled_from(list(Finger)), st.integers(0, 12)),
+        st.floats(1e-6, 0.5),
+    )
+    def test_so_many_strangers_are_expected_as_the_rate_says(
+        self, prints: dict[Finger, int], rate: float
+    ) -> None:
+        calibration = shipped()
+        least = least_ratio(prints, rate=rate, calibration=calibration)
+        each = [finger for finger, count in prints.items() for _ in range(count)]
+        expected = sum(
+            calibration.fmr(least + (0 if may_meet(a, b) else RULES.price)) for a, b in combinations(each, 2)
+        )
+        allowed = rate * (len(each) - 1) / 2
+        if least > calibration.threshold(calibration.tail_rate):
+            assert expected == pytest.approx(allowed)
+        else:
+            assert expected <= max(allowed, 0) * (1 + 1e-9)
+
+    def test_positions_that_are_known_leave_fewer_to_chance(self) -> None:
+        unknown = least_ratio({Finger.UNKNOWN: 4_000}, rate=1e-3, calibration=shipped())
+        spread = least_ratio(dict.fromkeys(FOUR, 1_000), rate=1e-3, calibration=shipped())
+        assert unknown == pytest.approx(shipped().threshold(1e-3 / 4_000))
+        assert spread == pytest.approx(shipped().threshold(1e-3 / 1_000), abs=0.02)
+
+    @pytest.mark.parametrize("prints", [{}, {INDEX: 1}])
+    def test_nobody_to_meet(self, prints: dict[Finger, int]) -> None:
+        calibration = shipped()
+        edge = calibration.threshold(calibration.tail_rate)
+        assert least_ratio(prints, rate=1e-3, calibration=calibration) == edge
 
 
 class TestJudge:
