@@ -19,6 +19,7 @@ came of it.
 
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import combinations, product
@@ -39,6 +40,7 @@ from matcher.errors import InvalidInput
 from matcher.fusion import RULES, fuse
 from matcher.gallery import Gallery
 from matcher.search import Candidate, LocalSearcher, Owner, ProbePrint, threshold
+from matcher.segment import Place
 from matcher.template import Finger
 
 FILE = "fusion.json"
@@ -323,14 +325,14 @@ def _search_pairing(people: Sequence[Hand], folder: Path) -> Iterator[tuple[str,
         prepared = people[person][finger][0]
         if prepared is not None:
             directory[2 * person + finger] = Owner(str(person), str(person), PAIR[finger])
-            gallery.add(2 * person + finger, prepared)
+            gallery.add(2 * person + finger, prepared, Place(PAIR[finger], 2 * person))
     searcher = LocalSearcher(gallery, directory)
     try:
         for person, hand in enumerate(people):
             for a, b in zip(hand[0][1:], hand[1][1:], strict=False):
                 if a is not None and b is not None:
                     for how, probe in _probes(a, b):
-                        yield how, _search(searcher, probe, str(person), len(gallery))
+                        yield how, _search(searcher, probe, str(person), gallery.positions)
     finally:
         searcher.close()
 
@@ -341,8 +343,8 @@ def _probes(a: Prepared, b: Prepared) -> Iterator[tuple[str, list[ProbePrint]]]:
     yield "one misplaced", [ProbePrint(PAIR[1], a)]
 
 
-def _search(searcher: LocalSearcher, probe: list[ProbePrint], mate: str, size: int) -> _Found:
-    least = threshold(shipped(), target_fpir=FPIR, gallery_size=size, fingers=len(probe))
+def _search(searcher: LocalSearcher, probe: list[ProbePrint], mate: str, gallery: Counter[Finger]) -> _Found:
+    least = threshold(shipped(), target_fpir=FPIR, gallery=gallery, probe=[one.finger for one in probe])
     started = time.perf_counter()
     result = searcher.search(probe, limit=2)
     seconds = time.perf_counter() - started

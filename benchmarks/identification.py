@@ -52,6 +52,7 @@ from enroll.errors import ResolutionImplausible, ResolutionUnknown
 from matcher import search
 from matcher.calibration import Calibration, shipped
 from matcher.errors import InvalidInput, PapilarError
+from matcher.template import Finger
 from papilar import translate
 from papilar.api.v1 import matching_pb2
 from papilar.client import NodeClient
@@ -312,7 +313,8 @@ def _about(
     sets: Sequence[PrintSet], enrolled: int, failed: Sequence[Mapping[str, str]], fitted: Calibration
 ) -> dict[str, Any]:
     size = enrolled - len(failed)
-    thresholds = [(rate, search.threshold(fitted, target_fpir=rate, gallery_size=size)) for rate in FPIRS]
+    gallery = {Finger.UNKNOWN: size}
+    thresholds = [(rate, search.threshold(fitted, target_fpir=rate, gallery=gallery)) for rate in FPIRS]
     return {
         "sets": {each.name: digest(one.path for one in each.prints) for each in sets},
         "enrolled": enrolled,

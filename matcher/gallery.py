@@ -10,6 +10,7 @@ import logging
 import os
 import threading
 import zlib
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,14 @@ class Gallery:
         with self._lock:
             found = [segment.rows[segment.alive] for segment in self._segments]
         return np.sort(np.concatenate(found))
+
+    @property
+    def positions(self) -> Counter[Finger]:
+        """How many prints of each finger position a search reaches."""
+        with self._lock:
+            found = [segment.fingers[segment.alive] for segment in self._segments]
+        counts = np.sum([np.bincount(one, minlength=len(Finger)) for one in found], axis=0)
+        return Counter({finger: int(counts[finger]) for finger in Finger if counts[finger]})
 
     @property
     def live_rows(self) -> int:

@@ -25,11 +25,12 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import brentq
 
 from matcher.calibration import Calibration, shipped
 from matcher.cascade import PENETRATION, Found, Spread, Wanted
 from matcher.cylinders import Prepared
-from matcher.fusion import fingers_of, fuse, may_meet, unmatched_pairs
+from matcher.fusion import RULES, fingers_of, fuse, may_meet, unmatched_pairs
 from matcher.template import LATENTS, Finger, Template
 
 SHORTLIST = 300
@@ -317,12 +318,28 @@ def rank(candidates: Iterable[Candidate], *, limit: int, least: float | None) ->
     return tuple(replace(candidate, rank=place) for place, candidate in enumerate(kept, 1))
 
 
-def threshold(calibration: Calibration, *, target_fpir: float, gallery_size: int, fingers: int = 1) -> float:
-    """Return the score at which a search of `gallery_size` prints has the false-positive rate `target_fpir`.
+def threshold(
+    calibration: Calibration,
+    *,
+    target_fpir: float,
+    gallery: Mapping[Finger, int],
+    probe: Sequence[Finger] = (Finger.UNKNOWN,),
+) -> float:
+    """Return the score at which a search has the false-positive rate `target_fpir`.
 
-    FPIR = 1 - (1 - FMR)^N, so the rate of one comparison is 1 - (1 - FPIR)^(1/N) (ISO/IEC 19795-1:2021, annex
-    on identification); rates above the calibration's tail are answered at the tail's edge. N is
-    `gallery_size` times the `fingers` of the probe, since any of them may meet a stranger's only print.
+    FPIR = 1 - (1 - FMR)^N (ISO/IEC 19795-1:2021, annex on identification), where N counts every finger of the
+    probe with every print of the gallery, since any of them may meet a stranger's only print. Positions that
+    disagree have their price (`matcher.fusion`), and make so many fewer false positives.
+
+    Parameters
+    ----------
+    calibration : Calibration
+    target_fpir : float
+        In (0, 1).
+    gallery : mapping of Finger to int
+        How many prints of each position are searched.
+    probe : sequence of Finger
+        Of each print of the probe; by default one of unknown position, which agrees with all.
 
     Raises
     ------
@@ -331,8 +348,36 @@ def threshold(calibration: Calibration, *, target_fpir: float, gallery_size: int
     """
     if not 0.0 < target_fpir < 1.0:
         raise ValueError(f"target FPIR {target_fpir} is not in (0, 1)")
-    fmr = -np.expm1(np.log1p(-target_fpir) / max(gallery_size * fingers, 1))
-    return calibration.threshold(min(float(fmr), calibration.tail_rate))
+    total, unknown = sum(gallery.values()), gallery.get(Finger.UNKNOWN, 0)
+    fingers = [probe[group[0]] for group in fingers_of(probe)]
+    agree = sum(total if f == Finger.UNKNOWN else gallery.get(f, 0) + unknown for f in fingers)
+    disagree = total * len(fingers) - agree
+    return score_of(calibration, -float(np.log1p(-target_fpir)), agree=agree, disagree=disagree)
+
+
+def score_of(calibration: Calibration, expected: float, *, agree: float, disagree: float) -> float:
+    """Return the score that strangers' comparisons are expected to reach so many times.
+
+    Parameters
+    ----------
+    calibration : Calibration
+        Rates above its tail are answered at the tail's edge.
+    expected : float
+        How often.
+    agree, disagree : float
+        Comparisons of prints whose positions agree, and of others, whose score is lowered by their price.
+    """
+
+    def surplus(score: float) -> float:
+        rates = np.array([calibration.fmr(score), calibration.fmr(score + RULES.price)])
+        return float(-np.log1p(-rates) @ (agree, disagree) - expected)
+
+    fmr = -np.expm1(-expected / max(agree + disagree, 1))
+    low = calibration.threshold(calibration.tail_rate)
+    high = calibration.threshold(min(float(fmr), calibration.tail_rate))  # as if all agreed
+    if disagree == 0 or surplus(high) >= 0:  # more than none only by rounding
+        return high
+    return low if surplus(low) <= 0 else float(brentq(surplus, low, high))
 
 
 def count_fingers(probe: Iterable[ProbePrint]) -> int:

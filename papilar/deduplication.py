@@ -217,7 +217,7 @@ class Deduplication:
     # ---- one print after the other
 
     def _find(self, rate: float, after: int) -> Iterator[Case | Progress]:
-        prints, total = self._store.fingers(), len(self._gallery)
+        prints, total = self._gallery.positions, len(self._gallery)
         rates = rate, max(rate, NEAR_FPIR)
         least, near = (least_ratio(prints, rate=one, calibration=self._calibration) for one in rates)
         done, last = int(np.searchsorted(self._gallery.rows, after, side="right")), after

@@ -24,11 +24,11 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 
 from matcher.calibration import Band, Calibration, shipped
 from matcher.cylinders import Prepared
 from matcher.fusion import RULES, Fused, fuse, may_meet
+from matcher.search import score_of
 from matcher.template import Finger
 from papilar.errors import RequestInvalid
 
@@ -39,10 +39,6 @@ SPEAKS = 1.0
 """log10 ratio from which a finger speaks for one person, and below whose negative it speaks against.
 
 An assumption, not a fit: ten to one. It decides of which kind a finding is, not whether there is one."""
-
-
-_FAR = 100.0
-"""log10 ratios beyond which no pair of a gallery is a stranger's."""
 
 
 class Kind(StrEnum):
@@ -196,15 +192,7 @@ def least_ratio(prints: Mapping[Finger, int], *, rate: float, calibration: Calib
     total, unknown = sum(prints.values()), prints.get(Finger.UNKNOWN, 0)
     agree = unknown * (total - unknown) + sum(count * (count - 1) / 2 for count in prints.values())
     disagree = total * (total - 1) / 2 - agree
-
-    def too_many(ratio: float) -> float:
-        found = agree * calibration.fmr(ratio) + disagree * calibration.fmr(ratio + RULES.price)
-        return float(found - rate * max(total - 1, 0) / 2)
-
-    edge = calibration.threshold(calibration.tail_rate)
-    if too_many(edge) <= 0:
-        return edge
-    return float(brentq(too_many, edge, edge + _FAR))
+    return score_of(calibration, rate * max(total - 1, 1) / 2, agree=agree, disagree=disagree)
 
 
 def judge(first: Subject, second: Subject, *, least: float, compare: Compare) -> Finding | None:

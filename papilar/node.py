@@ -371,8 +371,8 @@ class Node:
         return Duplicate(self._found(others, usable, evidence=False), threshold)
 
     def _threshold(self, rate: float, usable: Sequence[ReadPrint]) -> Threshold:
-        size = len(self._gallery)
-        return threshold_fpir(self._calibration, rate, gallery_size=size, probe=probe_of(usable))
+        gallery = self._gallery.positions
+        return threshold_fpir(self._calibration, rate, gallery=gallery, probe=probe_of(usable))
 
     def _keep(self, new: Enrollment, prints: Sequence[ReadPrint], repeat: Repeat | None) -> Enrolled:
         usable = usable_of(prints)

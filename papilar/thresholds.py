@@ -1,12 +1,13 @@
 """Rates to thresholds: from which score on a search or a verification takes two persons for one."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from matcher import search as matching
 from matcher.calibration import Calibration
 from matcher.search import ProbePrint
+from matcher.template import Finger
 from papilar.errors import RequestInvalid
 from papilar.requests import Threshold
 
@@ -18,7 +19,7 @@ def check_fpir(rate: float | None) -> None:
 
 
 def threshold_fpir(
-    calibration: Calibration, rate: float, *, gallery_size: int, probe: Sequence[ProbePrint]
+    calibration: Calibration, rate: float, *, gallery: Mapping[Finger, int], probe: Sequence[ProbePrint]
 ) -> Threshold:
     """Return the threshold of a search.
 
@@ -27,15 +28,15 @@ def threshold_fpir(
     calibration : Calibration
     rate : float
         Of searches for strangers that name someone; over 0 and at most 1.
-    gallery_size : int
-        Prints that are searched.
+    gallery : mapping of Finger to int
+        How many prints of each position are searched.
     probe : sequence of ProbePrint
         Each of its fingers may meet a stranger's.
     """
     if rate == 1.0:
         return Threshold(-np.inf, rate, calibration.id)
-    fingers = matching.count_fingers(probe)
-    least = matching.threshold(calibration, target_fpir=rate, gallery_size=gallery_size, fingers=fingers)
+    fingers = [one.finger for one in probe]
+    least = matching.threshold(calibration, target_fpir=rate, gallery=gallery, probe=fingers)
     return Threshold(least, rate, calibration.id)
 
 

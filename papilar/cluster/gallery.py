@@ -9,9 +9,10 @@ without it, and says so; but what is known by its row is taken from the store.
 
 import os
 import time
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from matcher.codecs import decode
 from matcher.compare import score
 from matcher.cylinders import Prepared, prepare
 from matcher.segment import Place, Rows
+from matcher.template import Finger
 from papilar.cluster.connection import connected, not_started
 from papilar.cluster.keeper import Asked, Keeper, Register
 from papilar.cluster.machines import Stands, look_around, stands
@@ -31,6 +33,7 @@ from papilar.cluster.part import folder_of
 from papilar.errors import DeadlinePassed, NodeError
 from papilar.store import Store
 
+_COUNTING = 1.0  # seconds for a part to count its prints, which it does in milliseconds
 _THREADS = 256  # that wait for parts; they do nothing else
 
 
@@ -132,6 +135,18 @@ class ClusterGallery:
         """Row numbers of the gallery, ascending; those of a part that is lost are among them."""
         with self._register.lock:
             return self._register.division.rows
+
+    @property
+    def positions(self) -> Counter[Finger]:
+        """How many prints of each finger position there are; those of a lost part count as unknown."""
+        asked = [(keeper, keeper.send(keeper.actor, "positions")) for keeper in self._keepers]
+        until = time.monotonic() + _COUNTING
+        found: Counter[Finger] = Counter()
+        for keeper, question in asked:
+            with suppress(NodeError, DeadlinePassed):
+                found += keeper.hear(question, deadline=until)
+        found[Finger.UNKNOWN] += max(len(self) - found.total(), 0)
+        return +found
 
     @property
     def live_rows(self) -> int:

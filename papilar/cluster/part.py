@@ -10,6 +10,7 @@ import pickle
 import resource
 import shutil
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
@@ -23,6 +24,7 @@ from matcher.cylinders import Prepared, prepare
 from matcher.errors import GalleryCorrupt
 from matcher.gallery import CODE, SEAL_AFTER, Gallery
 from matcher.segment import Place, Rows
+from matcher.template import Finger
 from papilar.store import GalleryLock
 
 BUSY = 64
@@ -109,6 +111,10 @@ class Part:
     def rows(self) -> Rows:
         """Return the rows that can be found."""
         return self._gallery.rows
+
+    def positions(self) -> Counter[Finger]:
+        """Return how many prints of each finger position can be found."""
+        return self._gallery.positions
 
     def load(self, prints: Sequence[Stored]) -> None:
         """Make rows findable, of the store's templates; sealed as soon as there are enough."""

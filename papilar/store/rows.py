@@ -1,6 +1,5 @@
 """Every statement on the tables, as functions of a connection that is in a transaction."""
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
@@ -83,12 +82,6 @@ def count(connection: Connection) -> Counts:
     return Counts(
         *(connection.scalar(select(func.count()).select_from(t)) or 0 for t in (subject, encounter, print_))
     )
-
-
-def count_fingers(connection: Connection) -> Counter[Finger]:
-    """Count the prints of each finger position."""
-    found = connection.execute(select(print_.c.finger, func.count()).group_by(print_.c.finger))
-    return Counter({Finger(finger): count for finger, count in found})
 
 
 # ---- requests

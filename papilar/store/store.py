@@ -1,6 +1,5 @@
 """The store itself: transactions, one writer at a time, and the life of a gallery's files."""
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -14,7 +13,6 @@ from numpy.typing import NDArray
 from sqlalchemy import URL, Connection, Engine
 
 from matcher.errors import GalleryCorrupt, GalleryTooNew
-from matcher.template import Finger
 from papilar.errors import EncounterUnknown, GalleryUnknown, StorageUnavailable
 from papilar.store import engine as engines
 from papilar.store import migrations, schema
@@ -305,11 +303,6 @@ class Store:
         """Count subjects, encounters and prints."""
         with self._read() as connection:
             return sql.count(connection)
-
-    def fingers(self) -> Counter[Finger]:
-        """Count the prints of each finger position."""
-        with self._read() as connection:
-            return sql.count_fingers(connection)
 
     # ---- what has statements of its own, in the same transactions
 

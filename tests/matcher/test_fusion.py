@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -259,6 +260,9 @@ def strangers(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray
         ([INDEX], list(KNOWN)),
         ([INDEX, LEFT], [INDEX, LEFT]),
         (list(KNOWN), [INDEX]),
+        ([INDEX], [LEFT]),
+        (list(KNOWN[:4]), list(KNOWN[:4])),
+        ([INDEX, UNKNOWN], [INDEX, LEFT, UNKNOWN]),
         ([UNKNOWN] * 5, [UNKNOWN]),
         ([UNKNOWN] * 2, [UNKNOWN] * 2),
         ([INDEX] * 2, [INDEX] * 2),
@@ -271,8 +275,8 @@ def test_a_search_for_a_stranger_keeps_its_stated_rate(mine: list[Finger], their
     least = threshold(
         shipped(),
         target_fpir=rate,
-        gallery_size=people * len(theirs),
-        fingers=len(fingers_of(mine)),
+        gallery={finger: people * count for finger, count in Counter(theirs).items()},
+        probe=mine,
     )
     scores = strangers(random, (searches, people, len(mine), len(theirs)))
     hits = sum(any(fuse(mine, theirs, one).score >= least for one in search) for search in scores)

@@ -17,6 +17,7 @@ import threading
 import time
 import tracemalloc
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -901,6 +902,23 @@ def test_threads_searching_while_rows_come_and_go(tmp_path: Path) -> None:
     gallery.compact()
     assert holds(Gallery(tmp_path, rows_of(*alive)), sorted(alive))
     assert not any(on_disk(tmp_path, row) for row in gone)
+
+
+def test_prints_are_counted_by_their_position(tmp_path: Path) -> None:
+    """Those in memory and those on the disk, without those that are hidden."""
+    gallery = Gallery(tmp_path, NOBODY)
+    assert gallery.positions == {}
+    for row in range(40):
+        gallery.add(row, PRINTS[row], PLACES[row])
+        if row in (10, 25):
+            gallery.seal()
+    gallery.hide([3, 30])
+    left = Counter(PLACES[row].finger for row in range(40) if row not in (3, 30))
+    assert gallery.positions == left
+    gallery.seal()
+    gallery.compact()
+    assert gallery.positions == left
+    assert Gallery(tmp_path, gallery.rows).positions == left
 
 
 # ---- any order of events

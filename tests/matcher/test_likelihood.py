@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import asdict, replace
+from itertools import product
 
 import pytest
 from hypothesis import given
@@ -21,7 +22,9 @@ from matcher.calibration import (
     Term,
     shipped,
 )
+from matcher.fusion import RULES, may_meet
 from matcher.search import threshold
+from matcher.template import Finger
 
 
 def models(*names: str) -> st.SearchStrategy[Model]:
@@ -150,17 +153,28 @@ def test_rates_outside_the_tail_have_no_threshold(calibration: Calibration) -> N
             calibration.threshold(fmr)
 
 
-@given(calibrations, st.floats(1e-6, 0.999), st.integers(0, 10**9))
-def test_threshold_of_a_search(calibration: Calibration, target: float, size: int) -> None:
-    """1 - (1 - FMR)^N is the rate that was asked for, or less where the tail's edge answers."""
-    least = threshold(calibration, target_fpir=target, gallery_size=size)
-    reached = -math.expm1(max(size, 1) * math.log1p(-calibration.fmr(least)))
-    assert reached <= target * (1 + 1e-6)
-    if calibration.fmr(least) < calibration.tail_rate * (1 - 1e-9):
-        assert reached == pytest.approx(target, rel=1e-6)
-    assert threshold(calibration, target_fpir=target, gallery_size=10 * size + 10) >= least
-    several = threshold(calibration, target_fpir=target, gallery_size=size, fingers=3)
-    assert several == threshold(calibration, target_fpir=target, gallery_size=3 * size) or not size
+@given(
+    calibrations,
+    st.floats(1e-6, 0.999),
+    st.dictionaries(st.sampled_from(list(Finger)), st.integers(0, 10**9)),
+    st.lists(st.sampled_from(list(Finger)), min_size=1, max_size=4),
+)
+def test_threshold_of_a_search(
+    calibration: Calibration, target: float, gallery: dict[Finger, int], probe: list[Finger]
+) -> None:
+    """The chance that any comparison is as high is the rate that was asked for, or less at the edge."""
+    least = threshold(calibration, target_fpir=target, gallery=gallery, probe=probe)
+    fingers = sorted({finger for finger in probe if finger}) + [f for f in probe if not f]
+    none = 0.0
+    for finger, (other, count) in product(fingers, gallery.items()):
+        none += count * math.log1p(-calibration.fmr(least + (0 if may_meet(finger, other) else RULES.price)))
+    assert -math.expm1(none) <= target * (1 + 1e-6)
+    if least > calibration.threshold(calibration.tail_rate) and sum(gallery.values()):
+        assert -math.expm1(none) == pytest.approx(target, rel=1e-6)
+    more = {finger: 10 * count + 10 for finger, count in gallery.items()}
+    assert threshold(calibration, target_fpir=target, gallery=more, probe=probe) >= least - 1e-9
+    unknown = {Finger.UNKNOWN: sum(gallery.values())}
+    assert threshold(calibration, target_fpir=target, gallery=unknown, probe=probe) >= least - 1e-9
 
 
 # ---- bands

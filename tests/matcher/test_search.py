@@ -41,7 +41,7 @@ from matcher.template import Finger, Impression
 @pytest.mark.parametrize("target", [0.0, 1.0, -0.1, 2.0, math.nan])
 def test_impossible_rates_of_a_search(target: float) -> None:
     with pytest.raises(ValueError, match="FPIR"):
-        threshold(shipped(), target_fpir=target, gallery_size=10)
+        threshold(shipped(), target_fpir=target, gallery={Finger.UNKNOWN: 10})
 
 
 @given(st.integers(0, 100), st.integers(1, 40))

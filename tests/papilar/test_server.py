@@ -48,6 +48,7 @@ from stores import set_pragma
 import enroll
 import matcher
 import papilar
+from matcher.calibration import shipped
 from matcher.codecs import decode, encode
 from matcher.errors import PapilarError
 from matcher.template import Finger, Impression
@@ -641,6 +642,19 @@ class TestIdentify:
             served.client.identify(search_for(*probe, target_fpir=0.01)).threshold.score for probe in probes
         )
         assert one == again < two
+
+    def test_positions_that_are_known_ask_for_a_lower_threshold(self, served: Served) -> None:
+        """A finger may meet those of its own position, and hardly another."""
+        for seed in range(10):
+            prints = enrolled_as(2 * seed, THUMB), enrolled_as(2 * seed + 1, INDEX)
+            served.client.enroll(Enrollment(prints, subject_id=f"of two {seed}"))
+        unknown, index, other = (
+            served.client.identify(search_for(probe, target_fpir=0.001)).threshold.score
+            for probe in (seen_again(8), seen_again(8, INDEX), seen_again(8, Finger.LEFT_RING))
+        )
+        assert unknown == pytest.approx(shipped().threshold(0.001 / 20), abs=0.01)
+        assert index == pytest.approx(shipped().threshold(0.001 / 10), abs=0.01)
+        assert other < index
 
     def test_unknown_positions_are_assigned(self, served: Served) -> None:
         served.client.enroll(Enrollment((enrolled_as(1), enrolled_as(2)), subject_id="a"))

@@ -192,8 +192,8 @@ class IdentifyRequest(_message.Message):
     """Most candidates wanted, 1 to 1000. 0: 10."""
     target_fpir: _builtins.float
     """Wanted share of searches without a mate that still return a candidate (FPIR): over 0, at most 1. The node turns it
-    into a threshold for its gallery's present size and the number of fingers that it searches with, and leaves out
-    who stays below. Not set: no threshold, the best `limit` come.
+    into a threshold for the fingers that it searches with and the prints that its gallery has of each position at
+    present, and leaves out who stays below. Positions that are known make it lower. Not set: no threshold, the best `limit` come.
     """
     include_evidence: _builtins.bool
     """Also return which minutiae correspond, how the prints lie on each other, and the parts of each score."""

@@ -1,7 +1,8 @@
 """A gallery in parts gives what one gives: parts in this process, so that many divisions can be tried."""
 
 import pickle
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from papilar.cluster.keeper import Register
 from papilar.cluster.part import Part, packed
 from papilar.directory import Directory
 from papilar.errors import DeadlinePassed, NodeError
-from papilar.store import NewEncounter, NewPrint, Store
+from papilar.store import NewEncounter, NewPrint, Store, StoredPrint
 
 PERSONS, FINGERS = 12, (1, 2, 7, 8)
 
@@ -109,6 +110,10 @@ def divided(store: Store, tmp_path: Path) -> Iterator[Callable[[int], ClusterGal
         gallery.close()
 
 
+def positions(prints: Iterable[StoredPrint]) -> Counter[Finger]:
+    return Counter(one.finger for one in prints)
+
+
 def probe_of(person: int, *fingers: int, known: bool = True, latent: bool = False) -> list[ProbePrint]:
     """Another impression of some fingers of a person."""
     made = []
@@ -157,11 +162,13 @@ def test_the_same_is_found(
 ) -> None:
     """Whether all prints are compared, all are looked at thoroughly, or few remain after a quick look."""
     monkeypatch.setattr(cascade, "LEAST_KEPT", kept)
+    parted = [divided(parts) for parts in divisions]
     whole, *some = (
-        LocalSearcher(gallery, Directory(store), shortlist=shortlist, workers=2)
-        for gallery in (one, *map(divided, divisions))
+        LocalSearcher(gallery, Directory(store), shortlist=shortlist, workers=2) for gallery in (one, *parted)
     )
     wanted = [whole.search(probe, limit=10) for probe in PROBES]
+    for gallery in parted:
+        assert gallery.positions == one.positions == positions(store.templates())
     for searcher in some:
         assert [searcher.search(probe, limit=10) for probe in PROBES] == wanted
     assert {(found.complete, found.searched) for found in wanted} == {(True, PERSONS * len(FINGERS))}
@@ -192,6 +199,9 @@ def test_a_part_that_is_lost_is_named_and_the_others_found(
             assert found.candidates == wanted.candidates
         else:
             assert [c.subject for c in found.candidates] != [f"person {person}"]
+    missing = set(gallery._register.rows_of(gone).tolist())
+    told = positions(one for one in store.templates() if one.row not in missing)
+    assert gallery.positions == told + Counter({Finger.UNKNOWN: len(missing)})
     assert len(gallery) == PERSONS * len(FINGERS), "the threshold is that of the whole gallery"
 
 
@@ -233,6 +243,8 @@ def test_a_part_that_is_late_has_half_of_the_time(
     assert searcher.search(probe_of(0, 1, 2), limit=1).complete, "nobody waits for it"
     found = searcher.search(probe_of(0, 1, 2), limit=1, deadline=1e12)
     assert found.failures == (f"{late.name}: no answer in time",)
+    assert gallery.positions.total() == len(gallery)
+    assert gallery.positions[Finger.UNKNOWN] > positions(store.templates())[Finger.UNKNOWN]
 
 
 def test_a_row_that_was_hidden_is_not_in_the_store_either(
