@@ -16,8 +16,10 @@ UTC.
 
 import base64
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime, timedelta
 from importlib import metadata
@@ -130,6 +132,8 @@ class ReceiptWriter:
             sealed = {"certificate": signature.certificate, "signature": signature.value}
             self._write(_bytes({name: base64.b64encode(value).decode() for name, value in sealed.items()}))
         try:
+            self._file.flush()
+            os.fsync(self._file.fileno())
             self._file.close()
             self._part.replace(self._path)
         except OSError as error:
@@ -141,7 +145,8 @@ class ReceiptWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()  # what was not ended keeps its other name
+        with suppress(OSError):  # of a full disk, once more: what was not ended keeps its other name
+            self._file.close()
 
     def _add(self, value: Mapping[str, object]) -> None:
         data = _bytes(value)

@@ -6,8 +6,9 @@ files anybody may set.
 
 import os
 import resource
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
 from hashlib import sha256
@@ -23,6 +24,7 @@ from matcher.errors import InvalidInput, PapilarError
 from matcher.template import Finger
 from papilar.archive.item import Item, Line, Result
 from papilar.archive.quarantine import Quarantine
+from papilar.archive.receipt import ReceiptWriter, now, read_lines, verify_receipt
 from papilar.encryption import Keys
 from papilar.errors import StorageFull
 from papilar.node import Node
@@ -185,6 +187,33 @@ def test_a_gallery_on_a_full_disk_is_not_opened_and_says_so(disk: Disk) -> None:
     disk.free()
     lines, _ = places.run()
     assert set(results(lines).values()) == {"ALREADY", *OUT}
+
+
+def test_a_receipt_on_a_full_disk_says_so_and_what_was_enrolled_stays(tmp_path: Path, disk: Disk) -> None:
+    """The run ends, and the next one's receipt tells of all."""
+    places, path = Places(tmp_path), disk.path / "receipt"
+    disk.leave(12_288)  # a page for what is buffered, and a few lines
+    with pytest.raises(StorageFull, match=r"the receipt .* cannot be written"):
+        receive(places, path)
+    assert not path.exists(), "one that is not whole has another name"
+    disk.free()
+    before = set(held(places.gallery)[0])
+    assert before
+    receive(places, path)
+    found = Counter(line.result for line in read_lines(path))
+    assert verify_receipt(path).end["complete"]
+    assert found[Result.ALREADY] == len(before)
+    assert found.total() == COUNT
+
+
+def receive(places: Places, path: Path) -> None:
+    """Run, and write a receipt of it as `papilar enroll` does."""
+    with places.node() as node:
+        archive = Archive(places.gallery, in_gallery=True)
+        with closing(archive.store), ReceiptWriter(path, source="a", target="g", begun=now()) as receipt:
+            for line in archive.run(items(), enroller(node), prepare=prepare, threads=3):
+                receipt.add(line)
+            receipt.end(now())
 
 
 # ---- for who is not root
