@@ -795,7 +795,7 @@ class Threshold(_message.Message):
     """log10 likelihood ratio."""
     rate: _builtins.float
     """The rate it was set for: of false matches for a comparison 1:1, of searches without a mate that still return a
-    candidate for a search 1:N (FPIR, for the gallery's present size). A fraction, 0 to 1.
+    candidate for a search 1:N (FPIR, for the prints that it may meet at present). A fraction, 0 to 1.
     """
     calibration_id: _builtins.str
     """Which calibration, and so which data, the rate was measured with."""
