@@ -372,12 +372,12 @@ def score_of(calibration: Calibration, expected: float, *, agree: float, disagre
         rates = np.array([calibration.fmr(score), calibration.fmr(score + RULES.price)])
         return float(-np.log1p(-rates) @ (agree, disagree) - expected)
 
-    fmr = -np.expm1(-expected / max(agree + disagree, 1))
     low = calibration.threshold(calibration.tail_rate)
+    if surplus(low) <= 0:
+        return low
+    fmr = -np.expm1(-expected / (agree + disagree))
     high = calibration.threshold(min(float(fmr), calibration.tail_rate))  # as if all agreed
-    if disagree == 0 or surplus(high) >= 0:  # more than none only by rounding
-        return high
-    return low if surplus(low) <= 0 else float(brentq(surplus, low, high))
+    return high if surplus(high) >= 0 else float(brentq(surplus, low, high))
 
 
 def count_fingers(probe: Iterable[ProbePrint]) -> int:
