@@ -105,8 +105,9 @@ class Gallery:
     def positions(self) -> Counter[Finger]:
         """How many prints of each finger position a search reaches."""
         with self._lock:
-            found = [segment.fingers[segment.alive] for segment in self._segments]
-        counts = np.sum([np.bincount(one, minlength=len(Finger)) for one in found], axis=0)
+            found = [(segment.fingers, segment.alive) for segment in self._segments]
+        each = [np.bincount(fingers[alive], minlength=len(Finger)) for fingers, alive in found]
+        counts = np.sum(each, axis=0)
         return Counter({finger: int(counts[finger]) for finger in Finger if counts[finger]})
 
     @property
