@@ -352,11 +352,11 @@ def threshold(
     fingers = [probe[group[0]] for group in fingers_of(probe)]
     agree = sum(total if f == Finger.UNKNOWN else gallery.get(f, 0) + unknown for f in fingers)
     disagree = total * len(fingers) - agree
-    return score_of(calibration, -float(np.log1p(-target_fpir)), agree=agree, disagree=disagree)
+    return threshold_for(calibration, -float(np.log1p(-target_fpir)), agree=agree, disagree=disagree)
 
 
-def score_of(calibration: Calibration, expected: float, *, agree: float, disagree: float) -> float:
-    """Return the score that strangers' comparisons are expected to reach so many times.
+def threshold_for(calibration: Calibration, expected: float, *, agree: float, disagree: float) -> float:
+    """Return the score that comparisons of strangers are expected to reach so many times.
 
     Parameters
     ----------

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from matcher.calibration import Band, Calibration, shipped
 from matcher.cylinders import Prepared
 from matcher.fusion import RULES, Fused, fuse, may_meet
-from matcher.search import score_of
+from matcher.search import threshold_for
 from matcher.template import Finger
 from papilar.errors import RequestInvalid
 
@@ -192,7 +192,7 @@ def least_ratio(prints: Mapping[Finger, int], *, rate: float, calibration: Calib
     total, unknown = sum(prints.values()), prints.get(Finger.UNKNOWN, 0)
     agree = unknown * (total - unknown) + sum(count * (count - 1) / 2 for count in prints.values())
     disagree = total * (total - 1) / 2 - agree
-    return score_of(calibration, rate * max(total - 1, 0) / 2, agree=agree, disagree=disagree)
+    return threshold_for(calibration, rate * max(total - 1, 0) / 2, agree=agree, disagree=disagree)
 
 
 def judge(first: Subject, second: Subject, *, least: float, compare: Compare) -> Finding | None:
