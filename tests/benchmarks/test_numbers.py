@@ -23,11 +23,12 @@ from matcher.calibration import shipped
 from matcher.compare import score
 from matcher.cylinders import Prepared, prepare
 from matcher.ridges import MOST_BYTES
+from matcher.search import SHORTLIST
 from matcher.template import Template
 
 ROOT = Path(__file__).resolve().parents[2]
 KINDS = ("ridges", "minutiae")
-IDENTIFIED = "shortlist-500"
+IDENTIFIED = f"shortlist-{SHORTLIST}"
 EVERY = 20
 """One comparison in so many is timed."""
 REPEATS = 5

@@ -38,8 +38,8 @@ from papilar.node import Node
 from papilar.requests import Enrolled, Enrollment, PrintInput
 
 ROOT = Path(__file__).resolve().parents[2]
-SURE = 5.0
-"""A finger's own template scores about twice this, a stranger's next to nothing."""
+SURE = 2.5
+"""Of 1,200 numbers a finger's own template scores 3.8 at least, of 60,000 pairs a stranger's 1.1 at most."""
 
 
 # ---- persons, and what a node was told of them
