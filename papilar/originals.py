@@ -155,12 +155,10 @@ class Originals:
         A print that is just being enrolled holds its file: that one stays noted, and the next call decides.
         """
         for name in rows.waiting():
-            with self._lock:
-                if name in self._held:
-                    continue
-                for unused in rows.unused([name]):
-                    self.delete(unused)
-            rows.forget(name)
+            with self._lock:  # until it is noted: who enrols the file meanwhile waits, and keeps it anew
+                if name not in self._held and not rows.spare(name):
+                    self.delete(name)
+                    rows.forget(name)
 
     def sweep(self) -> int:
         """Erase what writers that were killed have left half written; nobody may be writing."""

@@ -345,9 +345,13 @@ def _chain(good: _Good, leaf: bytes) -> _Chain:
 def _certificate(leaf: bytes) -> x509.Certificate:
     if len(leaf) > _MOST_BYTES:
         raise ValueError("too large")
-    if not leaf.startswith(b"-----BEGIN"):
-        return x509.load_der_x509_certificate(leaf)
-    (only,) = x509.load_pem_x509_certificates(leaf)
+    if leaf.startswith(b"-----BEGIN"):
+        (only,) = x509.load_pem_x509_certificates(leaf)
+    else:
+        only = x509.load_der_x509_certificate(leaf)
+    # The count of unused bits before a signature is under no signature, and nothing reads it: DER wants none.
+    if not only.public_bytes(Encoding.DER).endswith(b"\0" + only.signature):
+        raise ValueError("a signature that is not of whole bytes")
     return only
 
 

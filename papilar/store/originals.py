@@ -36,7 +36,19 @@ class OriginalRows(Part):
         with self._read() as connection:
             return [bytes(name) for name in connection.scalars(select(erasure.c.name))]
 
+    def spare(self, name: bytes) -> bool:
+        """Note that an original is not to be erased, if a print refers to it; return whether one does.
+
+        One transaction: the last print that refers to it is deleted before, and nothing is noted, or after,
+        and its deletion notes the original anew.
+        """
+        with self._write() as connection:
+            used = not sql.unused_originals(connection, [name])
+            if used:
+                connection.execute(delete(erasure).where(erasure.c.name == name))
+            return used
+
     def forget(self, name: bytes) -> None:
-        """Note that an original is erased, or is not to be."""
+        """Note that an original is erased."""
         with self._write() as connection:
             connection.execute(delete(erasure).where(erasure.c.name == name))

@@ -251,6 +251,15 @@ class TestBesideAStore:
         assert survey(originals, store.originals) == Survey(1, (), ())
         assert store.originals.waiting() == []
 
+    def test_one_that_is_to_go_is_spared_for_a_print_alone(self, store: Store, originals: Originals) -> None:
+        store.delete(referring(store, originals, b"one").encounter_id)
+        (name,) = store.originals.waiting()
+        assert not store.originals.spare(name)
+        assert store.originals.waiting() == [name]
+        referring(store, originals, b"one")
+        assert store.originals.spare(name)
+        assert store.originals.waiting() == []
+
     def test_a_file_that_is_being_enrolled_is_not_erased(self, store: Store, originals: Originals) -> None:
         new = an_encounter()
         with module.kept_with(new, [PrintInput(image=b"one")], originals, store.originals) as whole:

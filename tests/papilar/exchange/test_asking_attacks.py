@@ -4,7 +4,9 @@ import math
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -278,21 +280,23 @@ def once(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[_On
     region.close()
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    part=st.sampled_from(["statement", "certificate", "signature"]),
-    place=st.floats(0, 1),
-    bit=st.integers(0, 7),
-)
-def test_no_bit_of_an_answer_can_be_changed(once: _Once, part: str, place: float, bit: int) -> None:
-    changed = types_pb2.Signed()
-    changed.CopyFrom(once.signed)
-    data = bytearray(getattr(changed, part))
-    data[min(len(data) - 1, int(place * len(data)))] ^= 1 << bit
-    setattr(changed, part, bytes(data))
-    at = datetime.now(UTC)
-    with pytest.raises(PapilarError):
-        check_answer(changed, once.search, once.trust, first_asked=at, at=at)
+@pytest.mark.filterwarnings("ignore:Parsed a serial number")
+@pytest.mark.parametrize("part", ["statement", "certificate", "signature"])
+def test_no_bit_of_an_answer_can_be_changed(once: _Once, part: str) -> None:
+    """Every bit of the certificate, part of which is under no signature; one of each byte of the others."""
+    at, whole = datetime.now(UTC), bytes(getattr(once.signed, part))
+    passed = []
+    for place, bit in product(range(len(whole)), range(8)):
+        if part != "certificate" and bit != place % 8:
+            continue
+        changed, data = types_pb2.Signed(), bytearray(whole)
+        changed.CopyFrom(once.signed)
+        data[place] ^= 1 << bit
+        setattr(changed, part, bytes(data))
+        with suppress(PapilarError):
+            check_answer(changed, once.search, once.trust, first_asked=at, at=at)
+            passed.append((place, bit))
+    assert passed == []
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
