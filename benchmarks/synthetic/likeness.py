@@ -41,7 +41,7 @@ _TITLES = {
     "turn": f"directions within {NEAR:g} pixels: difference, degrees",
     "quality": "quality of a minutia",
     "print_quality": "mean quality of a print's minutiae",
-    "structure": "impostors: structure (natural logarithm)",
+    "structure": "impostors: structure (deviations above strangers)",
     "ridges": "impostors: agreement of ridges",
     "minutiae_score": "impostors: score by minutiae alone",
     "score": "impostors: score",
