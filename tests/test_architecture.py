@@ -220,6 +220,12 @@ def outside_imports() -> Iterator[tuple[str, str]]:
             yield place, top
 
 
+def test_no_test_imports_a_conftest() -> None:
+    """Every folder has one: which of them the name means hangs on the order of the folders that are run."""
+    imports = nodes(ast.ImportFrom, "tests")
+    assert [place for place, node in imports if getattr(node, "module", None) == "conftest"] == []
+
+
 def test_libraries_print_nothing() -> None:
     calls = (
         (place, node.func)  # type: ignore[attr-defined]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Drawn, described
+from drawings import Drawn, described
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from minutiae import finger, mate, prints, rotation

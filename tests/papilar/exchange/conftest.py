@@ -4,15 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from countries import Answering, Asking, answering, law, make_gallery, make_world
+from countries import SMALL, Answering, Asking, InForce, answering, make_gallery, make_world
 
-from papilar.exchange.asked import AskedOptions
 from papilar.node import Node
-from papilar.policy import File, Law
-
-SMALL = AskedOptions(
-    answer_bytes=64 * 1024, quantum_seconds=0.05, max_message_bytes=1_000_000, put_off_seconds=0.01
-)
+from papilar.policy import File
 
 
 @pytest.fixture(scope="session")
@@ -24,16 +19,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def gallery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     with make_gallery(tmp_path_factory.mktemp("galleries") / "criminal") as node:
         yield node
-
-
-class InForce:
-    """The law of SLV; a test may change it."""
-
-    def __init__(self) -> None:
-        self.law = law()
-
-    def __call__(self) -> Law:
-        return self.law
 
 
 @pytest.fixture

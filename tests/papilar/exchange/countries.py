@@ -44,6 +44,9 @@ PERSON = (
     'permit(principal, action == Action::"search", resource) when { context.purpose == Purpose::"asylum" };\n'
 )
 SEED, IMAGED, STRANGER = 7, 900, 31
+SMALL = AskedOptions(
+    answer_bytes=64 * 1024, quantum_seconds=0.05, max_message_bytes=1_000_000, put_off_seconds=0.01
+)
 
 
 def law(*, rules: str = PERMIT + NEVER, hides: bool = False, per_day: int = 1000, more: str = "") -> Law:
@@ -52,6 +55,16 @@ def law(*, rules: str = PERMIT + NEVER, hides: bool = False, per_day: int = 1000
         f'[quotas."*"]\nTP_TP = {{ per_day = {per_day}, candidates = 3 }}\n'
     )
     return Law.read(LawText(terms, rules, ""))
+
+
+class InForce:
+    """The law of SLV; a test may change it."""
+
+    def __init__(self) -> None:
+        self.law = law()
+
+    def __call__(self) -> Law:
+        return self.law
 
 
 class Clock:

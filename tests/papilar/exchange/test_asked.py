@@ -12,7 +12,6 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from conftest import InForce
 from countries import (
     IMAGED,
     KEY,
@@ -22,6 +21,7 @@ from countries import (
     STRANGER,
     Answering,
     Asking,
+    InForce,
     a_print,
     an_image,
     law,

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import InForce
-from countries import PERSON, STRANGER, Answering, Asking, a_print, an_image, law
+from countries import PERSON, STRANGER, Answering, Asking, InForce, a_print, an_image, law
 from hypothesis import given
 from hypothesis import strategies as st
 from nodes import white

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from conftest import SMALL
-from countries import PERMIT, Answering, Asking, a_print, answering, law
+from countries import PERMIT, SMALL, Answering, Asking, a_print, answering, law
 from grpc_status import rpc_status
 
 from papilar.api.peer.v1 import peer_pb2

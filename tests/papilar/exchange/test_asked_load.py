@@ -8,8 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import InForce
-from countries import Asking, a_print, an_image, answering, law
+from countries import Asking, InForce, a_print, an_image, answering, law
 
 from papilar.node import Node
 from papilar.policy import File
