@@ -112,7 +112,8 @@ def naive_stem(field, weights, largest, gelu=erf_gelu):
     return (blocks.max(axis=(2, 4)) if largest else blocks.mean(axis=(2, 4))).astype(np.float32)
 
 
-@given(st.integers(0, 2**32 - 1), st.sampled_from([2, 8, 16]), st.booleans())
+# Not two channels: now and then they are equal in a pixel, and what remains to be normalised is rounding.
+@given(st.integers(0, 2**32 - 1), st.sampled_from([8, 16, 32]), st.booleans())
 @settings(max_examples=25, deadline=None)
 def test_the_first_layers_equal_their_naive_twin(seed, channels, largest):
     rng = np.random.default_rng(seed)

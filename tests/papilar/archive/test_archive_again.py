@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from archives import ADVICE, Archive
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from enroll.errors import ImageTooSmall
@@ -88,10 +88,12 @@ class File(NamedTuple):
     version: str
     missing: bool
 
+    @property
+    def mended(self) -> str:
+        return self.content.removeprefix("unreadable ").removeprefix("broken ").removeprefix("late ")
+
     def item(self, number: int, *, mended: bool) -> Item:
-        content = self.content
-        if mended:
-            content = content.removeprefix("unreadable ").removeprefix("broken ").removeprefix("late ")
+        content = self.mended if mended else self.content
 
         def read() -> bytes:
             if content.startswith("unreadable"):
@@ -187,6 +189,9 @@ def test_it_ends_as_an_undisturbed_run(
 def test_whenever_files_are_mended_none_is_in_twice_and_none_is_missed(
     empty: Path, tmp_path_factory: pytest.TempPathFactory, files: list[File], moments: list[tuple[bool, int]]
 ) -> None:
+    if any(not mended for mended, _ in moments):  # one of the limits in docs/enrolment.md
+        bytes_of = Counter((file.person, file.mended) for file in files)
+        assume(all(bytes_of[file.person, file.mended] == 1 for file in files if file.mended != file.content))
     files.sort(key=lambda file: file[:2])
     archive, holding = begun(empty, tmp_path_factory)
     broken, whole = (
